@@ -1,0 +1,1 @@
+"""stylebatch: the algorithm of Gatys, Ecker and Bethge over whole collections of images."""

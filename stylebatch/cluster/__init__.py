@@ -1,0 +1,1 @@
+"""Driver and workers: the only folder that knows Ray."""

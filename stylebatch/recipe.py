@@ -1,0 +1,366 @@
+"""The recipe: every number that decides a picture, given its images.
+
+A :class:`Recipe` is immutable, validated when it is made, and has a fingerprint that is the same on every
+machine. Values that come as text (a YAML file, ``--set field=value``) enter through :func:`parse_fields`.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from stylebatch.errors import RecipeError
+
+CONVOLUTIONS_PER_BLOCK = (2, 2, 4, 4, 4)
+
+LAYERS: tuple[str, ...] = tuple(
+    name
+    for block, convolutions in enumerate(CONVOLUTIONS_PER_BLOCK, start=1)
+    for name in (*(f"conv{block}_{i}" for i in range(1, convolutions + 1)), f"pool{block}")
+)
+"""VGG-19's 16 convolutions and 5 poolings, shallow to deep, by the paper's names."""
+
+PAPER_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+CONVENTIONS = ("paper", "gatys-code", "neural-style")
+SIZE_FIELDS = ("size", "shorter_side", "pixels")
+DEFAULT_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one field may hold."""
+
+    kind: str
+    """``number``, ``integer``, ``text``, ``texts`` or ``numbers``: how tables and files hold it."""
+    allowed: str
+    """What is allowed, as the end of the sentence "it must be ..."."""
+    accepts: Callable[[Any], Any]
+    """Returns the value in its canonical type, or raises ValueError or TypeError."""
+
+
+def _as_float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    if not math.isfinite(value):
+        raise ValueError
+    return float(value)
+
+
+def _as_int(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise TypeError
+    return int(value)
+
+
+def _within(value: Any, low: float, high: float) -> Any:
+    if not low <= value <= high:
+        raise ValueError
+    return value
+
+
+def _number(low: float, high: float, note: str = "") -> Rule:
+    bounds = f">= {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+    return Rule(
+        "number", f"a finite number {bounds}{note}", lambda value: _within(_as_float(value), low, high)
+    )
+
+
+def _integer(low: int, high: int, note: str = "") -> Rule:
+    return Rule(
+        "integer", f"a whole number from {low} to {high}{note}", lambda v: _within(_as_int(v), low, high)
+    )
+
+
+def _one_of(*options: str) -> Rule:
+    def accept(value: Any) -> str:
+        if value not in options:
+            raise ValueError
+        return str(value)
+
+    return Rule("text", "one of " + ", ".join(options), accept)
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError
+    return tuple(value)
+
+
+def _layers() -> Rule:
+    def accept(value: Any) -> tuple[str, ...]:
+        layers = _as_tuple(value)
+        if not layers or len(set(layers)) != len(layers) or not set(layers) <= set(LAYERS):
+            raise ValueError
+        return tuple(sorted(layers, key=LAYERS.index))
+
+    return Rule("texts", "a list of different layers, from " + ", ".join(LAYERS), accept)
+
+
+def _weights_list(what: str) -> Rule:
+    def accept(value: Any) -> tuple[float, ...]:
+        numbers = tuple(_within(_as_float(number), 0, math.inf) for number in _as_tuple(value))
+        if not numbers or sum(numbers) == 0:
+            raise ValueError
+        return numbers
+
+    return Rule("numbers", f"a list of finite numbers >= 0, not all 0, one for each {what}", accept)
+
+
+def _text(allowed: str, accepts: Callable[[str], bool]) -> Rule:
+    def accept(value: Any) -> str:
+        if not isinstance(value, str) or not accepts(value):
+            raise ValueError
+        return value
+
+    return Rule("text", allowed, accept)
+
+
+def _is_location(value: str) -> bool:
+    return value.isprintable() and ("/" in value or "." in value)
+
+
+def _field(default: Any, rule: Rule) -> Any:
+    return field(default=default, metadata={"rule": rule})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every number that decides a picture. The defaults are the paper's.
+
+    Fields that may be None say what None means. One of ``size``, ``shorter_side`` and ``pixels`` is set;
+    with none of them given, ``size`` is 512.
+
+    Raises:
+        RecipeError: A value is out of range; the message names each such field and what is allowed.
+    """
+
+    content_weight: float = _field(1.0, _number(0, math.inf, " (0 makes a texture)"))
+    """α of equation (7), in the convention's own units."""
+    style_weight: float = _field(1e3, _number(0, math.inf, " (0 reconstructs the content alone)"))
+    """β of equation (7), in the convention's own units."""
+    content_layers: tuple[str, ...] = _field(("conv4_2",), _layers())
+    """The layers of equation (1)."""
+    style_layers: tuple[str, ...] = _field(PAPER_STYLE_LAYERS, _layers())
+    """The layers of equation (5)."""
+    style_layer_weights: tuple[float, ...] | None = _field(None, _weights_list("style layer"))
+    """w_l of equation (5), shallow to deep. None: 1/number of layers in ``paper``, else 1 each."""
+    style_blend: tuple[float, ...] | None = _field(None, _weights_list("style image"))
+    """Shares of several style images in the target Gram matrices, scaled to sum to 1. None: equal shares."""
+    convention: str = _field("paper", _one_of(*CONVENTIONS))
+    """How the losses are scaled; see docs/conventions.md."""
+    bounds: str = _field("soft", _one_of("soft", "clip"))
+    """``soft``: a penalty keeps pixels within 0..255; ``clip``: nothing does until the picture is published."""
+    pooling: str = _field("average", _one_of("average", "max"))
+    """The network's pooling; the paper recommends average."""
+    weights: str = _field(
+        "caffe", _text("caffe, torchvision, a path or an s3:// URI", lambda value: bool(value.strip()))
+    )
+    """Weights by name (``caffe``: the original VGG-19; ``torchvision``), or the location of a state dict."""
+    weights_family: str | None = _field(None, _one_of("caffe", "torchvision", "caffe-normalised"))
+    """The input that a weights file wants. None: recognised by its checksum."""
+    size: int | None = _field(None, _integer(16, 16384, " (pixels)"))
+    """The longer side of the picture in pixels."""
+    shorter_side: int | None = _field(None, _integer(16, 16384, " (pixels)"))
+    """The shorter side of the picture in pixels, instead of ``size``."""
+    pixels: int | None = _field(None, _integer(256, 16384**2, " (width times height)"))
+    """The area of the picture in pixels, instead of ``size``."""
+    style_size: int | None = _field(None, _integer(16, 16384, " (pixels)"))
+    """The longer side of the style images in pixels. None: the rule that sizes the picture."""
+    reference_size: int | None = _field(None, _integer(16, 16384, " (pixels)"))
+    """The longer side at which α and β are quoted. None: equation (1) to the letter, at any size."""
+    start: str = _field("noise", _text("noise, content, or the location of an image", lambda v: True))
+    """White noise from ``seed``, the content image, or the location of an image."""
+    seed: int = _field(0, _integer(0, 2**63 - 1))
+    """Seeds the white noise."""
+    optimizer: str = _field("lbfgs", _one_of("lbfgs", "adam"))
+    """``lbfgs``, or ``adam`` with ``learning_rate``."""
+    learning_rate: float = _field(4.0, _number(1e-6, 255))
+    """Adam's step in grey levels; ``lbfgs`` finds its own."""
+    iterations: int = _field(500, _integer(0, 1_000_000))
+    """The most evaluations (one forward and backward pass each). 0 publishes the start image."""
+    history: int = _field(30, _integer(1, 200))
+    """Curvature pairs that L-BFGS keeps."""
+    tolerance: float = _field(0.0, _number(0, 1))
+    """Stop when 20 evaluations lower the loss by less than this fraction of it. 0: use every evaluation."""
+    tv_weight: float = _field(0.0, _number(0, math.inf))
+    """Weight of half the sum of squared differences of neighbouring pixels."""
+    format: str = _field("png", _one_of("png", "jpeg", "npy"))
+    """The published file: 8-bit PNG, JPEG with ``quality``, or float32 ``.npy``."""
+    quality: int = _field(95, _integer(1, 100))
+    """JPEG quality; no other format uses it."""
+
+    def __post_init__(self) -> None:
+        problems = [problem for name in FIELDS if (problem := self._settle(name))]
+        if not problems:
+            if all(getattr(self, name) is None for name in SIZE_FIELDS):
+                object.__setattr__(self, "size", DEFAULT_SIZE)
+            problems = list(self._contradictions())
+        if problems:
+            raise RecipeError("recipe: " + "; ".join(problems))
+
+    def _settle(self, name: str) -> str | None:
+        """Put the value of a field in its canonical type, or say what is wrong with it."""
+        value = getattr(self, name)
+        if value is None and FIELDS[name].default is None:
+            return None
+        rule = field_rule(name)
+        try:
+            object.__setattr__(self, name, rule.accepts(value))
+        except (TypeError, ValueError, OverflowError):
+            return f"{name} is {_shorten(value)}; it must be {rule.allowed}"
+        return None
+
+    def _contradictions(self) -> Iterable[str]:
+        sizes = [name for name in SIZE_FIELDS if getattr(self, name) is not None]
+        if len(sizes) > 1:
+            yield f"{' and '.join(sizes)} are both given; give one of size, shorter_side, pixels"
+        given = self.style_layer_weights
+        if given is not None and len(given) != len(self.style_layers):
+            yield (
+                f"style_layer_weights has {len(given)} numbers for {len(self.style_layers)} style layers; "
+                "give one for each layer, shallow to deep"
+            )
+        if self.reference_size is not None and self.convention != "paper":
+            yield (
+                f"reference_size goes with convention paper only; {self.convention} averages the content "
+                "loss over positions already"
+            )
+        if self.start not in ("noise", "content") and not _is_location(self.start):
+            yield f"start is {_shorten(self.start)}; it must be {field_rule('start').allowed}"
+        if self.content_weight == 0 and self.style_weight == 0:
+            yield "content_weight and style_weight are both 0; nothing is left to minimise"
+
+    @classmethod
+    def preset(cls, name: str, **fields: Any) -> Self:
+        """A recipe from :data:`PRESETS`, with some fields replaced.
+
+        Raises:
+            RecipeError: There is no such preset or field, or a value is out of range.
+        """
+        if name not in PRESETS:
+            raise RecipeError(
+                f"there is no preset {_shorten(name)}{_suggestion(name, PRESETS)}; "
+                f"the presets are {', '.join(PRESETS)}"
+            )
+        return cls(**PRESETS[name]).replace(fields)
+
+    def replace(self, fields: Mapping[str, Any]) -> Self:
+        """This recipe with some fields replaced; one way to say the size replaces the others.
+
+        Raises:
+            RecipeError: A field is unknown or a value is out of range.
+        """
+        check_field_names(fields)
+        if not fields:
+            return self
+        changes = dict(fields)
+        if any(changes.get(name) is not None for name in SIZE_FIELDS):
+            changes = {name: None for name in SIZE_FIELDS} | changes
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field by name, lists in place of tuples: what JSON, YAML and Parquet hold."""
+        values = ((name, getattr(self, name)) for name in FIELDS)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON of all fields, as 64 hexadecimal digits."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+FIELDS: Mapping[str, "dataclasses.Field[Any]"] = {item.name: item for item in dataclasses.fields(Recipe)}
+"""The recipe's fields by name, in order."""
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {},
+    "photo": {"start": "content", "reference_size": 512, "iterations": 300, "tolerance": 1e-3},
+    "gatys-code": {
+        "convention": "gatys-code",
+        "pooling": "max",
+        "start": "content",
+        "shorter_side": 512,
+        "history": 100,
+        "bounds": "clip",
+    },
+    "neural-style": {
+        "convention": "neural-style",
+        "content_weight": 5.0,
+        "style_weight": 100.0,
+        "tv_weight": 1e-3,
+        "pooling": "max",
+        "iterations": 1000,
+        "history": 100,
+        "bounds": "clip",
+    },
+}
+"""Recipes by name, as what they change of the defaults."""
+
+
+def field_rule(name: str) -> Rule:
+    """What the field of this name may hold."""
+    rule = FIELDS[name].metadata["rule"]
+    assert isinstance(rule, Rule)
+    return rule
+
+
+def check_field_names(names: Iterable[str]) -> None:
+    """Raise RecipeError for names that are not recipe fields, with the nearest one that is."""
+    unknown = [f"{_shorten(name)}{_suggestion(name, FIELDS)}" for name in names if name not in FIELDS]
+    if unknown:
+        raise RecipeError(
+            f"recipe: there is no field {', '.join(unknown)}; the fields are {', '.join(FIELDS)}"
+        )
+
+
+def parse_fields(texts: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn values that were read from text into what the fields hold, by each field's kind.
+
+    YAML reads ``1e3`` as text and a command line has nothing but text: numbers are converted, and a
+    comma-separated text becomes a list.
+
+    Raises:
+        RecipeError: A name is not a field, or a text is not a number where one is wanted.
+    """
+    check_field_names(texts)
+    return {name: _parse(name, value) for name, value in texts.items()}
+
+
+def _parse(name: str, value: Any) -> Any:
+    rule = field_rule(name)
+    if not isinstance(value, str | list):
+        return value
+    if value in ("none", "null", "") and FIELDS[name].default is None:
+        return None
+    try:
+        match rule.kind:
+            case "number" if isinstance(value, str):
+                return float(value)
+            case "integer" if isinstance(value, str):
+                return int(float(value)) if "e" in value.lower() else int(value)
+            case "numbers":
+                return [float(item) for item in _items(value)]
+            case "texts":
+                return _items(value)
+    except (ValueError, OverflowError, TypeError):
+        raise RecipeError(f"recipe: {name} is {_shorten(value)}; it must be {rule.allowed}") from None
+    return value
+
+
+def _items(value: str | list[Any]) -> list[Any]:
+    return [item.strip() for item in value.strip("[]").split(",")] if isinstance(value, str) else value
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _shorten(value: Any) -> str:
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

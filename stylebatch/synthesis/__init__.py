@@ -1,0 +1,1 @@
+"""The paper: VGG-19 responses, losses, optimisers. Pure torch."""
