@@ -153,7 +153,7 @@ class Recipe:
     convention: str = _field("paper", _one_of(*CONVENTIONS))
     """How the losses are scaled; see docs/conventions.md."""
     bounds: str = _field("soft", _one_of("soft", "clip"))
-    """``soft``: a penalty keeps pixels within 0..255; ``clip``: nothing does until the picture is published."""
+    """``soft``: a penalty keeps pixels within 0..255; ``clip``: nothing does before publishing."""
     pooling: str = _field("average", _one_of("average", "max"))
     """The network's pooling; the paper recommends average."""
     weights: str = _field(
@@ -259,7 +259,7 @@ class Recipe:
             return self
         changes = dict(fields)
         if any(changes.get(name) is not None for name in SIZE_FIELDS):
-            changes = {name: None for name in SIZE_FIELDS} | changes
+            changes = dict.fromkeys(SIZE_FIELDS) | changes
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
