@@ -268,6 +268,11 @@ class Recipe:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
     @property
+    def shared_settings(self) -> tuple[Any, ...]:
+        """What two pictures of one shape must agree on to be synthesized in one batch."""
+        return tuple(getattr(self, name) for name in FIELDS if name not in PER_IMAGE_FIELDS)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON of all fields, as 64 hexadecimal digits."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -276,6 +281,15 @@ class Recipe:
 
 FIELDS: Mapping[str, "dataclasses.Field[Any]"] = {item.name: item for item in dataclasses.fields(Recipe)}
 """The recipe's fields by name, in order."""
+
+PER_IMAGE_FIELDS = frozenset(
+    {
+        *SIZE_FIELDS,  # the shape itself is what counts
+        *("content_weight", "style_weight", "style_layer_weights", "style_blend", "convention"),
+        *("style_size", "reference_size", "start", "seed", "tv_weight", "format", "quality"),
+    }
+)
+"""Fields in which the images of one batch may differ."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {},

@@ -1,0 +1,185 @@
+"""Equations (1) to (7), and the conventions that scale them.
+
+Every published variant of the loss is ``sum_l c_l sum (F - P)^2 + sum_l s_l sum (G/M - A/M_a)^2``, with F the
+responses to the picture, P those to the content, G and A the Gram matrices of picture and style, M and M_a
+their numbers of positions. A convention gives the factors c_l and s_l.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stylebatch.recipe import Recipe
+from stylebatch.synthesis.vgg import layer_positions
+from stylebatch.synthesis.weights import layer_channels
+
+
+class _GramMatrix(torch.autograd.Function):
+    """G/M of equation (3), with the gradient of equation (6) as one matrix product."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, responses: Tensor) -> Tensor:
+        flat = _positions_by_filters(responses)
+        ctx.save_for_backward(flat)
+        ctx.shape = responses.shape  # type: ignore[attr-defined]
+        return flat.transpose(1, 2) @ flat / flat.shape[1]
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
+        (flat,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        batch, filters, height, width = ctx.shape  # type: ignore[attr-defined]
+        symmetric = (gradients[0] + gradients[0].transpose(1, 2)) / flat.shape[1]
+        gradient: Tensor = flat @ symmetric
+        return gradient.view(batch, height, width, filters).permute(0, 3, 1, 2)
+
+
+def _positions_by_filters(responses: Tensor) -> Tensor:
+    """``(B, N, H, W)`` as ``(B, M, N)``: no copy when the responses are channels-last."""
+    return responses.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def gram_matrix(responses: Tensor) -> Tensor:
+    """The Gram matrix of each image, divided by its number of positions M.
+
+    Args:
+        responses: F of one layer, ``(B, N, H, W)``.
+
+    Returns:
+        ``sum_k F_ik F_jk / M``, ``(B, N, N)`` (equation 3).
+    """
+    result: Tensor = _GramMatrix.apply(responses)
+    return result
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The factors of one picture's loss, by layer name."""
+
+    content: Mapping[str, float]
+    """c_l, before ``sum (F - P)^2``."""
+    style: Mapping[str, float]
+    """s_l, before ``sum (G/M - A/M_a)^2``."""
+    tv: float
+    """Before half the sum of squared differences of neighbouring pixels."""
+
+
+def loss_scales(recipe: Recipe, height: int, width: int) -> Scales:
+    """The factors c_l and s_l of a recipe for a picture of this size in pixels."""
+    content = {layer: _content_scale(recipe, layer, height, width) for layer in recipe.content_layers}
+    shares = style_layer_weights(recipe)
+    style = {layer: _style_scale(recipe, layer, share) for layer, share in shares.items()}
+    return Scales(content, style, recipe.tv_weight)
+
+
+def style_layer_weights(recipe: Recipe) -> dict[str, float]:
+    """w_l of equation (5). The paper gives each active layer 1/their number; the two codes give each 1."""
+    layers = recipe.style_layers
+    if recipe.style_layer_weights is not None:
+        return dict(zip(layers, recipe.style_layer_weights, strict=True))
+    return dict.fromkeys(layers, 1 / len(layers) if recipe.convention == "paper" else 1.0)
+
+
+def _content_scale(recipe: Recipe, layer: str, height: int, width: int) -> float:
+    """α/2 of equations (1) and (7); the two codes take the mean over the N M responses instead.
+
+    ``reference_size`` quotes α and β at that longer side: the content's sum over positions grows with the
+    picture's area, the style's mean does not, so the sum is brought back to the reference's area.
+    """
+    if recipe.convention == "paper":
+        areas = 1.0 if recipe.reference_size is None else (recipe.reference_size / max(height, width)) ** 2
+        return recipe.content_weight / 2 * areas
+    return recipe.content_weight / (layer_channels(layer) * layer_positions(height, width, layer))
+
+
+def _style_scale(recipe: Recipe, layer: str, layer_weight: float) -> float:
+    """β w_l / (4 N²) of equations (4), (5) and (7); the two codes' mean over N² entries, again over N²."""
+    filters = layer_channels(layer)
+    divisor = 4 * filters**2 if recipe.convention == "paper" else filters**4
+    return recipe.style_weight * layer_weight / divisor
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The parts of each image's loss; every tensor is ``(B,)``."""
+
+    content: Mapping[str, Tensor]
+    """α times the content loss of each layer."""
+    style: Mapping[str, Tensor]
+    """β w_l times the style loss of each layer."""
+    tv: Tensor
+    """The total variation term."""
+
+    @property
+    def total(self) -> Tensor:
+        """Equation (7), with the total variation term."""
+        return self.content_loss + self.style_loss + self.tv
+
+    @property
+    def content_loss(self) -> Tensor:
+        """The sum over content layers."""
+        return sum(self.content.values(), torch.zeros_like(self.tv))
+
+    @property
+    def style_loss(self) -> Tensor:
+        """The sum over style layers."""
+        return sum(self.style.values(), torch.zeros_like(self.tv))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a batch of images, each against its own targets with its own factors."""
+
+    content_targets: Mapping[str, Tensor]
+    """P by layer, ``(B, N, H, W)``."""
+    style_targets: Mapping[str, Tensor]
+    """A/M_a by layer, ``(B, N, N)``."""
+    content_scales: Mapping[str, Tensor]
+    """c_l by layer, ``(B,)``."""
+    style_scales: Mapping[str, Tensor]
+    """s_l by layer, ``(B,)``."""
+    tv_scales: Tensor
+    """``(B,)``."""
+
+    @property
+    def layers(self) -> set[str]:
+        """The layers whose responses :meth:`terms` needs."""
+        return {*self.content_targets, *self.style_targets}
+
+    def terms(self, images: Tensor, responses: Mapping[str, Tensor]) -> LossTerms:
+        """The loss of each image.
+
+        Args:
+            images: ``(B, 3, H, W)``, 0..255.
+            responses: F of every layer in :attr:`layers`.
+        """
+        content = {
+            layer: self.content_scales[layer] * _squared_distance(responses[layer], target)
+            for layer, target in self.content_targets.items()
+        }
+        style = {
+            layer: self.style_scales[layer] * _squared_distance(gram_matrix(responses[layer]), target)
+            for layer, target in self.style_targets.items()
+        }
+        return LossTerms(content, style, self._total_variation(images))
+
+    def _total_variation(self, images: Tensor) -> Tensor:
+        if not bool(self.tv_scales.any()):
+            return torch.zeros_like(self.tv_scales)
+        down = images[:, :, 1:, :] - images[:, :, :-1, :]
+        right = images[:, :, :, 1:] - images[:, :, :, :-1]
+        return self.tv_scales * (down.square().sum((1, 2, 3)) + right.square().sum((1, 2, 3))) / 2
+
+    def rows(self, kept: Tensor) -> "Objective":
+        """The objective of some of the images, by index."""
+        content_targets, style_targets, content_scales, style_scales = (
+            {layer: tensor[kept] for layer, tensor in part.items()}
+            for part in (self.content_targets, self.style_targets, self.content_scales, self.style_scales)
+        )
+        return Objective(content_targets, style_targets, content_scales, style_scales, self.tv_scales[kept])
+
+
+def _squared_distance(values: Tensor, targets: Tensor) -> Tensor:
+    """The sum of squared differences of each image, ``(B,)``."""
+    return (values - targets).square().sum(tuple(range(1, values.dim())))

@@ -1,0 +1,117 @@
+"""What an optimiser over a batch of images is, and Adam.
+
+An optimiser is asked for trial images and told their losses and gradients, one evaluation at a time. Each
+image has its own state: nothing that happens to one changes another.
+"""
+
+from enum import StrEnum
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class StopReason(StrEnum):
+    """Why the synthesis of an image ended."""
+
+    ITERATIONS = "iterations"
+    """The budget of evaluations is spent."""
+    CONVERGED = "converged"
+    """The loss fell by less than the tolerance, or its gradient is zero."""
+    NO_DESCENT = "no_descent"
+    """No step along the gradient lowers the loss, not even after a restart with a smaller step."""
+    NOT_FINITE = "not_finite"
+    """The loss or its gradient was not finite, again after a restart with a smaller step."""
+
+
+class Optimizer(Protocol):
+    """Minimises the loss of B images at once, each as a row of n pixel values."""
+
+    points: Tensor
+    """``(B, n)``: the best image of each row so far."""
+    losses: Tensor
+    """``(B,)``: the loss of :attr:`points`."""
+    stopped: list[StopReason | None]
+    """Per row, why it cannot go on; None while it can."""
+
+    def propose(self) -> Tensor:
+        """The images to evaluate next, ``(B, n)``."""
+        ...
+
+    def observe(self, losses: Tensor, gradients: Tensor) -> None:
+        """Learn the losses ``(B,)`` and gradients ``(B, n)`` of the images proposed last."""
+        ...
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all rows but these (indices)."""
+        ...
+
+
+def finite_rows(losses: Tensor, gradients: Tensor) -> Tensor:
+    """``(B,)`` bool: which images have a finite loss and gradient."""
+    return torch.isfinite(losses) & torch.isfinite(gradients).all(dim=1)
+
+
+def keep_rows(holder: object, rows: Tensor) -> None:
+    """Reduce every tensor that an object holds to these rows (indices) of its first dimension."""
+    for name, value in vars(holder).items():
+        if isinstance(value, Tensor):
+            setattr(holder, name, value[rows])
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) with its usual constants; a row that turns non-finite restarts once, slower."""
+
+    decay = (0.9, 0.999)
+    epsilon = 1e-8
+    safer = 0.1
+    """Factor on the learning rate after a loss that is not finite."""
+
+    def __init__(self, start: Tensor, learning_rate: float) -> None:
+        self.points = start.clone()
+        self.losses = torch.full_like(start[:, 0], torch.inf)
+        self.stopped: list[StopReason | None] = [None] * len(start)
+        self._trial = start.clone()
+        self._rates = torch.full_like(self.losses, learning_rate)
+        self._restarted = torch.zeros_like(self.losses, dtype=torch.bool)
+        self._mean = torch.zeros_like(start)
+        self._square = torch.zeros_like(start)
+        self._steps = torch.zeros_like(self.losses)
+
+    def propose(self) -> Tensor:
+        """The images to evaluate next, ``(B, n)``."""
+        return self._trial
+
+    def observe(self, losses: Tensor, gradients: Tensor) -> None:
+        """Take one step from the images proposed last."""
+        finite = finite_rows(losses, gradients)
+        better = finite & (losses < self.losses)
+        self.points[better] = self._trial[better]
+        self.losses[better] = losses[better]
+        self._restart(~finite)
+        self._step(finite, torch.where(finite[:, None], gradients, 0.0))
+
+    def _step(self, rows: Tensor, gradients: Tensor) -> None:
+        """One update of the rows whose loss was finite; the others evaluate their last good image again."""
+        first, second = self.decay
+        self._steps += rows
+        self._mean.mul_(first).add_(gradients, alpha=1 - first)
+        self._square.mul_(second).addcmul_(gradients, gradients, value=1 - second)
+        mean_share = (1 - first**self._steps).clamp(min=1 - first)[:, None]
+        square_share = (1 - second**self._steps).clamp(min=1 - second)[:, None]
+        change = (self._mean / mean_share) / ((self._square / square_share).sqrt() + self.epsilon)
+        self._trial = torch.where(rows[:, None], self._trial - self._rates[:, None] * change, self._trial)
+
+    def _restart(self, rows: Tensor) -> None:
+        for row in rows.nonzero().flatten().tolist():
+            if self._restarted[row] or not torch.isfinite(self.losses[row]):
+                self.stopped[row] = StopReason.NOT_FINITE
+            self._restarted[row] = True
+            self._rates[row] *= self.safer
+            self._trial[row] = self.points[row]
+            self._mean[row], self._square[row], self._steps[row] = 0, 0, 0
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all rows but these (indices)."""
+        self.stopped = [self.stopped[row] for row in rows.tolist()]
+        keep_rows(self, rows)

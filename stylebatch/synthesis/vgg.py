@@ -1,0 +1,93 @@
+"""VGG-19's responses by the paper's layer names, and nothing above the deepest layer asked for."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stylebatch.errors import SynthesisError
+from stylebatch.recipe import LAYERS
+from stylebatch.synthesis.weights import CONVOLUTIONS, INPUT_FORMS, Weights
+
+POOLINGS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "average": functional.avg_pool2d,
+    "max": functional.max_pool2d,
+}
+
+
+class VGG19(nn.Module):
+    """The 16 convolutions and 5 poolings of VGG-19, fed with RGB pixels of 0..255.
+
+    Channel order and scale of the family's input are folded into the first convolution, so that one image
+    form serves every family; the mean stays outside, because zero padding comes after it is subtracted.
+    The weights are buffers: they never get gradients.
+    """
+
+    mean: Tensor
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__()
+        self.family = weights.family
+        self.sha256 = weights.sha256
+        form = INPUT_FORMS[weights.family]
+        self.register_buffer("mean", torch.tensor(form.mean).view(1, 3, 1, 1))
+        for layer in CONVOLUTIONS:
+            weight, bias = weights.filters[layer]
+            if layer == CONVOLUTIONS[0]:
+                weight = weight[:, list(form.order)] * torch.tensor(form.scale).view(1, 3, 1, 1)
+            self.register_buffer(f"{layer}_weight", weight.contiguous(memory_format=torch.channels_last))
+            self.register_buffer(f"{layer}_bias", bias.contiguous())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and so where images must be."""
+        return self.mean.device
+
+    def responses(self, images: Tensor, layers: Iterable[str], pooling: str = "average") -> dict[str, Tensor]:
+        """The responses F of the layers asked for, after their ReLU.
+
+        Args:
+            images: ``(B, 3, H, W)`` RGB, 0..255 (values outside are allowed).
+            layers: Names from :data:`stylebatch.recipe.LAYERS`.
+            pooling: ``average`` or ``max``. Odd sides lose their last row or column.
+
+        Returns:
+            ``(B, N_l, H_l, W_l)`` by layer name, channels-last in memory.
+
+        Raises:
+            SynthesisError: The images are too small for the deepest layer.
+        """
+        wanted = set(layers)
+        if not wanted:
+            return {}
+        deepest = max(LAYERS.index(layer) for layer in wanted)
+        check_image_size(images.shape[-2], images.shape[-1], LAYERS[deepest])
+        current = (images - self.mean).contiguous(memory_format=torch.channels_last)
+        found = {}
+        for layer in LAYERS[: deepest + 1]:
+            current = self._step(layer, current, pooling)
+            if layer in wanted:
+                found[layer] = current
+        return found
+
+    def _step(self, layer: str, current: Tensor, pooling: str) -> Tensor:
+        if layer.startswith("pool"):
+            return POOLINGS[pooling](current, 2)
+        weight, bias = self.get_buffer(f"{layer}_weight"), self.get_buffer(f"{layer}_bias")
+        return functional.relu_(functional.conv2d(current, weight, bias, padding=1))
+
+
+def layer_positions(height: int, width: int, layer: str) -> int:
+    """M_l, the number of positions of a layer's response to an image of this size in pixels."""
+    poolings = sum(name.startswith("pool") for name in LAYERS[: LAYERS.index(layer) + 1])
+    return (height >> poolings) * (width >> poolings)
+
+
+def check_image_size(height: int, width: int, layer: str) -> None:
+    """Raise SynthesisError if an image of this size has no position left at a layer."""
+    if layer_positions(height, width, layer) == 0:
+        raise SynthesisError(
+            f"a picture of {width} x {height} pixels is too small for {layer}: nothing is left of it after "
+            "the poolings; use a larger size or shallower layers"
+        )
