@@ -84,6 +84,8 @@ def resolve_uri(text: str, base: str | None = None) -> str:
         )
     if is_s3(text):
         return _resolve_s3(text)
+    if re.match(r"(?i)s3:", text):
+        raise StorageError(f"{_shown(text)} is not a location; write s3://bucket/key, in small letters")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         parts = urlsplit(text)
         if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
@@ -98,7 +100,7 @@ def resolve_uri(text: str, base: str | None = None) -> str:
 
 def _resolve_s3(text: str) -> str:
     bucket, _, key = text[len(S3_SCHEME) :].partition("/")
-    if "@" in bucket:
+    if "@" in bucket or re.match(r"[^/@]*:[^@]*@", text[len(S3_SCHEME) :]):
         raise StorageError(
             "a location must not carry credentials (s3://***@...); give them to the environment or a profile"
         )
@@ -109,7 +111,11 @@ def _resolve_s3(text: str) -> str:
 
 
 def _absolute(path: str) -> str:
-    return posixpath.normpath(Path(path).expanduser().absolute().as_posix())
+    try:
+        full = Path(path).expanduser().absolute().as_posix()
+    except RuntimeError as error:
+        raise StorageError(f"{_shown(path)}: {error}; write the folder out in full") from error
+    return "/" + posixpath.normpath(full).lstrip("/")
 
 
 def join_uri(base: str, *parts: str) -> str:
@@ -118,8 +124,9 @@ def join_uri(base: str, *parts: str) -> str:
 
 
 def parent_uri(uri: str) -> str:
-    """The folder that holds ``uri``."""
-    return uri.rpartition("/")[0] or "/"
+    """The folder that holds ``uri``; a bucket holds itself."""
+    folder = uri.rpartition("/")[0]
+    return uri if folder == S3_SCHEME[:-1] else folder or "/"
 
 
 def _shown(text: str) -> str:

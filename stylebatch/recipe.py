@@ -28,6 +28,8 @@ PAPER_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 CONVENTIONS = ("paper", "gatys-code", "neural-style")
 SIZE_FIELDS = ("size", "shorter_side", "pixels")
 DEFAULT_SIZE = 512
+FILE_SUFFIXES: Mapping[str, str] = {"png": ".png", "jpeg": ".jpg", "npy": ".npy"}
+"""The suffix of a published file, by ``format``."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def _as_float(value: Any) -> float:
         raise TypeError
     if not math.isfinite(value):
         raise ValueError
-    return float(value)
+    return float(value) + 0.0  # -0.0 becomes 0.0, so that equal recipes have equal fingerprints
 
 
 def _as_int(value: Any) -> int:
@@ -188,7 +190,7 @@ class Recipe:
     """Stop when 20 evaluations lower the loss by less than this fraction of it. 0: use every evaluation."""
     tv_weight: float = _field(0.0, _number(0, math.inf))
     """Weight of half the sum of squared differences of neighbouring pixels."""
-    format: str = _field("png", _one_of("png", "jpeg", "npy"))
+    format: str = _field("png", _one_of(*FILE_SUFFIXES))
     """The published file: 8-bit PNG, JPEG with ``quality``, or float32 ``.npy``."""
     quality: int = _field(95, _integer(1, 100))
     """JPEG quality; no other format uses it."""

@@ -68,6 +68,13 @@ class LBFGS:
         self._restart(rejected & (self._backtracks > MOST_BACKTRACKS), StopReason.NO_DESCENT)
         self._restart(~finite, StopReason.NOT_FINITE)
 
+    def revise(self, losses: Tensor, gradients: Tensor) -> None:
+        """Add to the losses and gradients at the points; directions follow, the history stays."""
+        changed = losses != 0
+        self.losses = self.losses + losses
+        self._gradients = self._gradients + gradients
+        self._aim(changed, FIRST_STEP)
+
     def keep(self, rows: Tensor) -> None:
         """Forget all images but these (indices)."""
         self.stopped = [self.stopped[row] for row in rows.tolist()]

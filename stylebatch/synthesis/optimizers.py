@@ -42,6 +42,10 @@ class Optimizer(Protocol):
         """Learn the losses ``(B,)`` and gradients ``(B, n)`` of the images proposed last."""
         ...
 
+    def revise(self, losses: Tensor, gradients: Tensor) -> None:
+        """Add to the losses ``(B,)`` and gradients ``(B, n)`` at :attr:`points`: the objective changed."""
+        ...
+
     def keep(self, rows: Tensor) -> None:
         """Forget all rows but these (indices)."""
         ...
@@ -90,6 +94,10 @@ class Adam:
         self.losses[better] = losses[better]
         self._restart(~finite)
         self._step(finite, torch.where(finite[:, None], gradients, 0.0))
+
+    def revise(self, losses: Tensor, gradients: Tensor) -> None:
+        """Add to the losses of the best images; Adam looks at no old gradient."""
+        self.losses = self.losses + losses
 
     def _step(self, rows: Tensor, gradients: Tensor) -> None:
         """One update of the rows whose loss was finite; the others evaluate their last good image again."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import Recipe
-from stylebatch.synthesis.bounds import SoftBounds
+from stylebatch.synthesis.bounds import CHECK_EVERY, SoftBounds
 from stylebatch.synthesis.lbfgs import LBFGS
 from stylebatch.synthesis.losses import LossTerms, Objective, loss_scales
 from stylebatch.synthesis.optimizers import Adam, Optimizer, StopReason
@@ -133,11 +133,12 @@ class _Batch:
         (gradients,) = torch.autograd.grad(losses.sum(), rows)
         costs = losses.detach()
         if self._bounds is not None:
-            penalties, penalty_gradients = self._bounds.penalty(rows.detach(), gradients)
-            costs, gradients = costs + penalties, gradients + penalty_gradients
+            penalty = self._bounds.penalty(rows.detach(), gradients)
+            costs, gradients = costs + penalty.values, gradients + penalty.gradients
         before = self._optimizer.losses.clone()
         self._optimizer.observe(costs, gradients)
         self._record(self._optimizer.losses < before, losses.detach())
+        self._tighten_bounds()
         self._retire()
 
     def _loss_terms(self, rows: Tensor) -> LossTerms:
@@ -149,6 +150,13 @@ class _Batch:
         self._last_losses = torch.where(improved, losses, self._last_losses)
         for index, loss in zip(self._active, self._last_losses.tolist(), strict=True):
             self._curves[index].append(loss)
+
+    def _tighten_bounds(self) -> None:
+        if self._bounds is None or len(self._curves[self._active[0]]) % CHECK_EVERY:
+            return
+        added = self._bounds.tighten(self._optimizer.points, self._last_losses)
+        if added is not None:
+            self._optimizer.revise(added.values, added.gradients)
 
     def _retire(self) -> None:
         """Take the images that have stopped out of the batch."""

@@ -1,0 +1,55 @@
+"""Pair ids: which are safe as file names everywhere, and the one a pair has by default."""
+
+import hashlib
+import json
+import posixpath
+import re
+from collections.abc import Sequence
+
+from stylebatch.manifest.schema import shown
+
+MAX_STEM = 40
+"""Characters of a file name that go into a default id."""
+HASH_DIGITS = 12
+"""Hexadecimal digits of a default id. A million rows whose files all have one name (``001/photo.jpg``,
+``002/photo.jpg`` ...) then share an id with a chance of 1 in 500; validation would find it."""
+
+_SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_UNSAFE_RUN = re.compile(r"[^A-Za-z0-9._]+")
+
+
+def pair_id_problem(pair_id: str) -> str | None:
+    """What is wrong with a pair_id as the name of a file, or None."""
+    if _SAFE.fullmatch(pair_id):
+        return None
+    return (
+        f"pair_id is {shown(pair_id)}; it must be 1 to 128 characters from A-Z, a-z, 0-9, '.', '_' and '-', "
+        "and not start with '.'"
+    )
+
+
+def default_pair_id(content: str | None, styles: Sequence[str | None], overrides: str) -> str:
+    """``{content}--{style}-{hash}``, from the texts in the manifest, so that a moved folder keeps its ids.
+
+    Args:
+        content: The content's URI as written, or None for a texture.
+        styles: The styles' URIs as written; none for a content reconstruction.
+        overrides: The row's own recipe columns, encoded the same for the same values.
+    """
+    identity = json.dumps([content, styles, overrides]).encode()
+    digest = hashlib.sha256(identity).hexdigest()[:HASH_DIGITS]
+    return f"{_stem(content) or 'texture'}--{_style_name(styles)}-{digest}"
+
+
+def _style_name(styles: Sequence[str | None]) -> str:
+    name = _stem(styles[0]) if styles else ""
+    others = f"-and-{len(styles) - 1}" if len(styles) > 1 else ""
+    return f"{name or 'content'}{others}"
+
+
+def _stem(uri: str | None) -> str:
+    """The file name without its suffix, in safe characters; '' for None."""
+    if uri is None:
+        return ""
+    name = posixpath.splitext(uri.rpartition("/")[2])[0]
+    return _UNSAFE_RUN.sub("-", name).strip(".-")[:MAX_STEM] or "picture"

@@ -1,0 +1,200 @@
+"""From Parquet values to a :class:`Row` as written, then to a :class:`Pair` or what is wrong with it."""
+
+import functools
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from pyarrow import types
+
+from stylebatch.errors import RecipeError, StorageError
+from stylebatch.manifest.identity import default_pair_id, pair_id_problem
+from stylebatch.manifest.schema import is_list
+from stylebatch.objectstore import resolve_uri
+from stylebatch.recipe import FIELDS, Recipe
+
+REMEMBERED = 16_384
+"""Recipes, and resolved URIs, that are kept for the rows that follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One row of a manifest, ready to be worked on."""
+
+    pair_id: str
+    """Unique in the manifest, and safe as a file name."""
+    row: int
+    """0-based row over the whole manifest."""
+    content: str | None
+    """Canonical URI; None: a style reconstruction (a texture)."""
+    styles: tuple[str, ...]
+    """Canonical URIs; empty: a content reconstruction."""
+    recipe: Recipe
+    """Every field resolved; a start that is a location is a canonical URI."""
+
+
+class Row(NamedTuple):
+    """One row as the manifest has it."""
+
+    number: int
+    """0-based row over the whole manifest."""
+    pair_id: str | None
+    """None: the default id."""
+    content: str | None
+    """The content's URI as written."""
+    styles: tuple[str | None, ...]
+    """The styles' URIs as written; a null inside a list is a problem."""
+    overrides: tuple[Any, ...]
+    """A value for each recipe column that the manifest has, in the order of the recipe's fields."""
+
+
+def recipe_columns(columns: Iterable[str]) -> tuple[str, ...]:
+    """The recipe fields among these columns, in the order of the recipe's fields."""
+    present = frozenset(columns)
+    return tuple(name for name in FIELDS if name in present)
+
+
+def read_rows(batch: pa.RecordBatch, first_row: int) -> Iterator[Row]:
+    """The rows of a batch of known columns.
+
+    Args:
+        batch: Rows with columns of the types that the schema check allows.
+        first_row: The number of the batch's first row.
+
+    Raises:
+        UnicodeDecodeError: A text column has bytes that are not UTF-8.
+    """
+    nulls = [None] * batch.num_rows
+    names = batch.schema.names
+    values = {name: _values(batch.column(i)) for i, name in enumerate(names)}
+    overrides = [values[name] for name in recipe_columns(names)]
+    return map(
+        Row,
+        itertools.count(first_row),
+        values.get("pair_id", nulls),
+        values.get("content", nulls),
+        map(_as_styles, values.get("style", nulls)),
+        zip(*overrides, strict=True) if overrides else itertools.repeat(()),
+    )
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Python values; lists become tuples, so that rows can be compared and remembered."""
+    if types.is_floating(column.type):
+        column = column.cast(pa.float64())  # a half float is no Python float
+    values: list[Any] = column.to_pylist()
+    if is_list(column.type):
+        return [None if value is None else tuple(value) for value in values]
+    return values
+
+
+def _as_styles(value: str | tuple[str | None, ...] | None) -> tuple[str | None, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What a row's recipe columns come to, shared by all rows with the same values."""
+
+    recipe: Recipe | None
+    """None where there is a problem."""
+    problem: str
+    """What is wrong with the values, or ''."""
+    identity: str
+    """The values that are given, as JSON."""
+
+
+class PairMaker:
+    """Turns rows into pairs. Rows with the same recipe columns share one recipe, which is built once."""
+
+    def __init__(self, default: Recipe, folder: str, columns: Iterable[str]) -> None:
+        """A maker for one pass over a manifest.
+
+        Args:
+            default: The job's recipe; its start is relative to the working directory.
+            folder: Canonical URI that the manifest's relative URIs start from.
+            columns: The known columns that are read.
+        """
+        self._default = _with_start(default, None)
+        self._folder = folder
+        self._columns = recipe_columns(columns)
+        self._settings = functools.lru_cache(REMEMBERED)(self._settle)
+        self._resolve = functools.lru_cache(REMEMBERED)(functools.partial(resolve_uri, base=folder))
+
+    def pair_id(self, row: Row) -> str:
+        """The row's id, which may be unsafe, or its default id."""
+        if row.pair_id is not None:
+            return row.pair_id
+        return default_pair_id(row.content, row.styles, self._settings(row.overrides).identity)
+
+    def make(self, row: Row) -> Pair | list[str]:
+        """The pair of a row, or every problem with it, one sentence each."""
+        problems: list[str] = []
+        pair_id = self.pair_id(row)
+        if problem := pair_id_problem(pair_id):
+            problems.append(problem)
+        content = None if row.content is None else self._locate("content", row.content, problems)
+        styles = tuple(self._locate("style", style, problems) for style in row.styles)
+        settings = self._settings(row.overrides)
+        if settings.recipe is None:
+            problems.append(settings.problem)
+        problems += _misfits(row, settings.recipe or self._default)
+        if problems or settings.recipe is None:
+            return problems
+        return Pair(pair_id, row.number, content, styles, settings.recipe)
+
+    def _locate(self, column: str, text: str | None, problems: list[str]) -> str:
+        """The canonical URI; where there is none, '' and one more problem."""
+        if text is None:
+            problems.append(f"{column} is a list with a null in it; leave it out")
+            return ""
+        try:
+            return self._resolve(text)
+        except StorageError as error:
+            problems.append(f"{column}: {error}")
+            return ""
+
+    def _settle(self, overrides: Sequence[Any]) -> _Settings:
+        given = {
+            name: value for name, value in zip(self._columns, overrides, strict=True) if value is not None
+        }
+        identity = json.dumps(given, sort_keys=True)
+        try:
+            recipe = self._default.replace(given)
+            if "start" in given:
+                recipe = _with_start(recipe, self._folder)
+        except RecipeError as error:
+            return _Settings(None, str(error).removeprefix("recipe: "), identity)
+        except StorageError as error:
+            return _Settings(None, f"start: {error}", identity)
+        return _Settings(recipe, "", identity)
+
+
+def _with_start(recipe: Recipe, folder: str | None) -> Recipe:
+    """The recipe with a start that is a location made canonical."""
+    if recipe.start in ("noise", "content"):
+        return recipe
+    return recipe.replace({"start": resolve_uri(recipe.start, folder)})
+
+
+def _misfits(row: Row, recipe: Recipe) -> Iterator[str]:
+    """What does not go together in a row."""
+    if row.content is None:
+        if not row.styles:
+            yield "content and style are both null; give one of them"
+        if recipe.start == "content":
+            yield "start is content, but content is null; give this row start noise, or a location"
+        if row.styles and recipe.style_weight == 0:
+            yield "content is null and style_weight is 0; nothing is left to minimise"
+    elif not row.styles and recipe.content_weight == 0:
+        yield "style is null and content_weight is 0; nothing is left to minimise"
+    if recipe.style_blend is not None and len(recipe.style_blend) != len(row.styles):
+        yield (
+            f"style_blend has {len(recipe.style_blend)} numbers for {len(row.styles)} styles; "
+            "give one for each style"
+        )

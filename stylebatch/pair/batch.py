@@ -1,0 +1,232 @@
+"""Run one batch of pairs: load, synthesize, publish. What fails for one pair fails for it alone."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from stylebatch.errors import BucketNotFoundError, StylebatchError, SynthesisError
+from stylebatch.manifest import Pair
+from stylebatch.objectstore import ObjectStore
+from stylebatch.pair.loading import LoadedPair, Loader
+from stylebatch.pair.networks import load_network
+from stylebatch.pair.publishing import Facts, failed_row, publish, solution_facts
+from stylebatch.pair.targets import TargetCache
+from stylebatch.pictures.encoding import as_published
+from stylebatch.results import Layout
+from stylebatch.synthesis.optimizers import StopReason
+from stylebatch.synthesis.synthesize import Solution, synthesize
+from stylebatch.synthesis.vgg import VGG19
+
+TRANSFER_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pair to work on."""
+
+    pair: Pair
+    """The pair."""
+    unit: int
+    """The unit that its row belongs to."""
+    attempt: int = 1
+    """1 for the first."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one attempt at a pair ended."""
+
+    task: Task
+    """The pair."""
+    row: Facts | None = None
+    """The result row; None if another attempt had committed the pair already."""
+    can_retry: bool = False
+    """Whether the failure may go away by itself."""
+    stops_job: bool = False
+    """Whether every other pair would fail the same way."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a worker is doing."""
+
+    stage: str = "idle"
+    """``loading weights``, ``synthesizing``, ``idle``."""
+    pair_ids: tuple[str, ...] = ()
+    """The pairs of the batch that is being synthesized."""
+    evaluations: int = 0
+    """Done for them."""
+    iterations: int = 0
+    """The most there will be."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a worker may use."""
+
+    picture_cache_bytes: int = 256 * 2**20
+    """For decoded images."""
+    target_cache_bytes: int = 512 * 2**20
+    """For responses and Gram matrices."""
+
+
+class BatchRunner:
+    """Runs batches with one network, one storage client and its caches.
+
+    Any number of threads may call :meth:`run`: images are fetched and published in the caller's thread and
+    a few more, while all synthesis happens in a single thread, one batch after the other.
+
+    Args:
+        store: Where images are read and written.
+        layout: The output.
+        device: A torch device.
+        compute: Runs the synthesis; an executor with one thread.
+        limits: Sizes of the caches.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        layout: Layout,
+        device: str,
+        compute: ThreadPoolExecutor,
+        limits: Limits = Limits(),
+    ) -> None:
+        self.activity = Activity()
+        self.targets = TargetCache(limits.target_cache_bytes)
+        self._store = store
+        self._layout = layout
+        self._device = device
+        self._compute = compute
+        self._transfer = ThreadPoolExecutor(TRANSFER_THREADS, thread_name_prefix="transfer")
+        self._loader = Loader(store, limits.picture_cache_bytes)
+        self._networks: dict[tuple[str, str | None], VGG19] = {}
+        self._lock = threading.Lock()
+
+    def run(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Work on pairs; those that came out alike in shape and settings share forward passes.
+
+        Returns:
+            One outcome for each task, in any order. Nothing is raised for what is wrong with a pair.
+        """
+        loaded = list(self._transfer.map(self._load, tasks))
+        outcomes = [item for item in loaded if isinstance(item, Outcome)]
+        ready = [item for item in loaded if not isinstance(item, Outcome)]
+        for group in _alike(ready):
+            outcomes += self._compute_and_publish(group)
+        return outcomes
+
+    def network(self, task: Task) -> VGG19:
+        """The network of a pair's recipe; the one used last stays loaded."""
+        recipe = task.pair.recipe
+        key = (recipe.weights, recipe.weights_family)
+        with self._lock:
+            if key not in self._networks:
+                self._networks.clear()
+                self._networks[key] = load_network(recipe, self._store, self._device)
+            return self._networks[key]
+
+    def _load(self, task: Task) -> tuple[Task, LoadedPair] | Outcome:
+        try:
+            return task, self._loader.load(task.pair)
+        except StylebatchError as error:
+            return _failure(task, error)
+
+    def _compute_and_publish(self, group: Sequence[tuple[Task, LoadedPair]]) -> list[Outcome]:
+        tasks = [task for task, _ in group]
+        try:
+            network, solutions, seconds = self._compute.submit(self._synthesize, group).result()
+        except StylebatchError as error:
+            return [_failure(task, error) for task in tasks]
+        run: Facts = {
+            "seconds": seconds / len(group),
+            "batch": len(group),
+            "device": self._device,
+            "host": socket.gethostname(),
+        }
+
+        def publish_one(index: int) -> Outcome:
+            return self._publish(network, *group[index], solutions[index], run)
+
+        return list(self._transfer.map(publish_one, range(len(group))))
+
+    def _synthesize(self, group: Sequence[tuple[Task, LoadedPair]]) -> tuple[VGG19, list[Solution], float]:
+        pair_ids = tuple(task.pair.pair_id for task, _ in group)
+        recipe = group[0][1].recipe
+        self.activity = Activity("loading weights", pair_ids)
+        try:
+            network = self.network(group[0][0])
+            started = time.perf_counter()
+            self.activity = Activity("synthesizing", pair_ids, 0, recipe.iterations)
+            problems = [self.targets.problem(network, loaded) for _, loaded in group]
+            solutions = synthesize(
+                network,
+                problems,
+                publish=lambda image, recipe: as_published(image, recipe.format, recipe.quality),
+                on_evaluation=self._count,
+            )
+            return network, solutions, time.perf_counter() - started
+        finally:
+            self.activity = Activity()
+
+    def _count(self, evaluations: int) -> None:
+        self.activity = replace(self.activity, evaluations=evaluations)
+
+    def _publish(
+        self, network: VGG19, task: Task, loaded: LoadedPair, solution: Solution, run: Facts
+    ) -> Outcome:
+        try:
+            check_solution(solution)
+            facts = solution_facts(network, loaded, solution)
+            row = publish(
+                self._store,
+                self._layout,
+                task.unit,
+                task.pair,
+                solution,
+                facts,
+                {**run, "attempts": task.attempt},
+            )
+        except StylebatchError as error:
+            return _failure(task, error, is_output=True)
+        return Outcome(task, row)
+
+
+def check_solution(solution: Solution) -> None:
+    """Raise SynthesisError for a picture that the optimiser could not work on."""
+    if solution.stop_reason is StopReason.NOT_FINITE:
+        raise SynthesisError(
+            f"the loss was not finite after {solution.evaluations} evaluations, again after a restart from "
+            "the last good image with a smaller step; use smaller weights"
+        )
+    curve = solution.loss_curve
+    if solution.stop_reason is StopReason.NO_DESCENT and not curve[-1] < curve[0]:
+        raise SynthesisError(
+            f"no step lowers the loss ({curve[0]:.4g}) of the start image; use another start or other weights"
+        )
+
+
+def _failure(task: Task, error: StylebatchError, is_output: bool = False) -> Outcome:
+    """The outcome of an error; a missing bucket stops the job only where the output is."""
+    stops_job = error.stops_job and (is_output or not isinstance(error, BucketNotFoundError))
+    row = failed_row(task.pair, type(error).__name__, str(error), task.attempt)
+    return Outcome(task, row, can_retry=error.can_retry, stops_job=stops_job)
+
+
+def _alike(
+    ready: Iterable[tuple[Task, LoadedPair]],
+) -> Iterable[list[tuple[Task, LoadedPair]]]:
+    """Groups that can share forward passes."""
+    groups: dict[object, list[tuple[Task, LoadedPair]]] = {}
+    for task, loaded in ready:
+        key = (
+            loaded.start.shape,
+            loaded.content is None,
+            not loaded.styles,
+            loaded.recipe.shared_settings,
+        )
+        groups.setdefault(key, []).append((task, loaded))
+    return groups.values()

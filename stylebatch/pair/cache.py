@@ -1,0 +1,47 @@
+"""A cache that is bounded in bytes and forgets what was used longest ago."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class ByteCache(Generic[Value]):
+    """Values by key. Threads may share it; two that miss the same key at once both make the value.
+
+    Args:
+        capacity: Bytes that the values may take together.
+        size_of: A value's bytes. A value larger than the capacity is not kept.
+    """
+
+    def __init__(self, capacity: int, size_of: Callable[[Value], int]) -> None:
+        self.hits = 0
+        self.misses = 0
+        self._capacity = capacity
+        self._size_of = size_of
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Value | None:
+        """The value, now the most recently used; None if it is not there."""
+        with self._lock:
+            if key not in self._values:
+                self.misses += 1
+                return None
+            self.hits += 1
+            self._values.move_to_end(key)
+            return self._values[key]
+
+    def put(self, key: Hashable, value: Value) -> None:
+        """Keep a value, and forget old ones until all fit."""
+        with self._lock:
+            if key in self._values:
+                self._bytes -= self._size_of(self._values.pop(key))
+            self._values[key] = value
+            self._bytes += self._size_of(value)
+            while self._bytes > self._capacity:
+                _, oldest = self._values.popitem(last=False)
+                self._bytes -= self._size_of(oldest)

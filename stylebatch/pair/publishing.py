@@ -1,0 +1,116 @@
+"""From a solution to its published file, its record and its result row."""
+
+import hashlib
+import math
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+import stylebatch
+from stylebatch.manifest import Pair
+from stylebatch.objectstore import ObjectStore
+from stylebatch.pair.loading import LoadedPair
+from stylebatch.pictures.encoding import encode
+from stylebatch.recipe import FILE_SUFFIXES, Recipe
+from stylebatch.results import Layout, encode_record
+from stylebatch.synthesis.synthesize import Solution
+from stylebatch.synthesis.vgg import VGG19
+
+Facts = dict[str, Any]
+
+
+def solution_facts(network: VGG19, loaded: LoadedPair, solution: Solution) -> Facts:
+    """What a picture is and how it was made, the same whenever and wherever the same work is done."""
+    recipe = loaded.recipe
+    return {
+        **recipe.to_dict(),
+        "recipe_sha256": recipe.fingerprint,
+        "width": solution.image.shape[2],
+        "height": solution.image.shape[1],
+        "loss": _number(solution.loss),
+        "content_loss": _number(solution.content_loss),
+        "style_loss": _number(solution.style_loss),
+        "layer_losses": {name: _number(loss) for name, loss in solution.layer_losses.items()},
+        "solver_loss": _number(solution.solver_loss),
+        "clipped_fraction": solution.clipped_fraction,
+        "evaluations": solution.evaluations,
+        "stop_reason": str(solution.stop_reason),
+        "content_sha256": loaded.content.sha256 if loaded.content else None,
+        "style_sha256": [style.sha256 for style in loaded.styles],
+        "weights_sha256": network.sha256,
+        "stylebatch_version": stylebatch.__version__,
+        "torch_version": torch.__version__,
+    }
+
+
+def _number(value: float) -> float | None:
+    """A loss as JSON can hold it: null where it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def encode_solution(solution: Solution, recipe: Recipe, provenance: Mapping[str, Any]) -> bytes:
+    """The published file, with its provenance inside where the format can hold it."""
+    return encode(solution.image, recipe.format, recipe.quality, provenance)
+
+
+def source_names(pair: Pair) -> Facts:
+    """The pair's id and the file names of its images, without the folders, which are nobody's business."""
+    return {
+        "pair_id": pair.pair_id,
+        "content_name": posixpath.basename(pair.content) if pair.content else None,
+        "style_names": [posixpath.basename(style) for style in pair.styles],
+    }
+
+
+def source_facts(pair: Pair) -> Facts:
+    """The pair as its result row names it."""
+    return {"pair_id": pair.pair_id, "row": pair.row, "content": pair.content, "style": list(pair.styles)}
+
+
+def failed_row(pair: Pair, error_type: str, message: str, attempts: int) -> Facts:
+    """The result row of a pair that has no picture."""
+    return {
+        **source_facts(pair),
+        **pair.recipe.to_dict(),
+        "recipe_sha256": pair.recipe.fingerprint,
+        "status": "failed",
+        "attempts": attempts,
+        "error_type": error_type,
+        "error": message,
+        "stylebatch_version": stylebatch.__version__,
+    }
+
+
+def publish(
+    store: ObjectStore, layout: Layout, unit: int, pair: Pair, solution: Solution, facts: Facts, run: Facts
+) -> Facts | None:
+    """Put the record, then the image, which commits the pair.
+
+    Args:
+        store: Where the output is.
+        layout: Names below it.
+        unit: The pair's unit.
+        pair: The pair.
+        solution: Its picture.
+        facts: :func:`solution_facts`.
+        run: What this run adds to the result row: seconds, device, attempts.
+
+    Returns:
+        The result row; None if another attempt has committed the pair already.
+    """
+    data = encode_solution(solution, pair.recipe, {**facts, **source_names(pair)})
+    sha256 = hashlib.sha256(data).hexdigest()
+    image = layout.image(unit, pair.pair_id, FILE_SUFFIXES[pair.recipe.format])
+    row = {
+        **source_facts(pair),
+        **facts,
+        **run,
+        "status": "ok",
+        "image": image,
+        "image_sha256": sha256,
+        "loss_curve": [_number(loss) for loss in solution.loss_curve],
+    }
+    store.put(layout.record(unit, pair.pair_id, sha256), encode_record(row))
+    return row if store.put_if_absent(image, data) else None

@@ -1,0 +1,20 @@
+"""Bytes <-> pixels: file formats, colour, orientation, sizes, and the provenance inside published files.
+
+What makes tensors is in :mod:`stylebatch.pictures.encoding`, apart, so that reading a header needs no torch.
+"""
+
+from stylebatch.pictures.decoding import DEFAULT_MAX_PIXELS, decode, from_array, from_pillow, header_size
+from stylebatch.pictures.provenance import read_provenance
+from stylebatch.pictures.sizes import output_size, resize, style_output_size
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "decode",
+    "from_array",
+    "from_pillow",
+    "header_size",
+    "output_size",
+    "read_provenance",
+    "resize",
+    "style_output_size",
+]

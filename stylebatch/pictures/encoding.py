@@ -1,0 +1,129 @@
+"""Pixels to published files, and what a reader of such a file gets."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from stylebatch.errors import PictureError
+from stylebatch.pictures.provenance import JPEG_LIMIT, JPEG_MARK, PNG_KEYWORD, PNG_LIMIT, canonical_text
+from stylebatch.recipe import FILE_SUFFIXES
+
+
+def to_tensor(picture: Image.Image) -> torch.Tensor:
+    """The pixels of an RGB picture, as float32 (3, H, W), 0..255.
+
+    Raises:
+        PictureError: The picture has another mode; :func:`decode` and :func:`from_array` give RGB.
+    """
+    if picture.mode != "RGB":
+        raise PictureError(f"the picture has mode {picture.mode}; convert it to RGB first")
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).to(torch.float32).contiguous()
+
+
+def to_pillow(pixels: torch.Tensor) -> Image.Image:
+    """An RGB picture of pixels (3, H, W): clipped to 0..255, rounded to whole levels, halves to even.
+
+    Raises:
+        PictureError: The shape is another, or a value is not finite.
+    """
+    levels = _clipped(pixels).round().to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+
+
+def as_published(pixels: torch.Tensor, format: str, quality: int) -> torch.Tensor:
+    """The pixel values that a reader of the published file gets.
+
+    Args:
+        pixels: (3, H, W), RGB, 0..255 where in range.
+        format: ``png``: clipped and rounded; ``jpeg``: that, encoded and decoded; ``npy``: only clipped.
+        quality: Of a JPEG file, 1..100.
+
+    Returns:
+        (3, H, W), float32, 0..255, on the CPU.
+
+    Raises:
+        PictureError: The shape is another, a value is not finite, or JPEG cannot hold the size.
+    """
+    if format == "npy":
+        return _clipped(pixels)
+    picture = to_pillow(pixels)
+    if format == "jpeg":
+        picture = Image.open(BytesIO(_jpeg(picture, quality)))
+    return to_tensor(picture)
+
+
+def encode(pixels: torch.Tensor, format: str, quality: int, provenance: Mapping[str, Any]) -> bytes:
+    """The file to publish. The same arguments give the same bytes.
+
+    PNG carries the provenance as canonical JSON in a text chunk ``stylebatch``, JPEG (4:4:4) in its
+    comment. A ``.npy`` file is the bare array, (H, W, 3) float32, and carries none.
+
+    Args:
+        pixels: (3, H, W), RGB, 0..255 where in range.
+        format: ``png``, ``jpeg`` or ``npy``.
+        quality: Of a JPEG file, 1..100.
+        provenance: What JSON can hold; nothing that changes from run to run.
+
+    Raises:
+        PictureError: The shape is another, a value is not finite, the provenance is too long for the
+            format, or JPEG cannot hold the size.
+    """
+    match format:
+        case "png":
+            return _png(to_pillow(pixels), canonical_text(provenance, PNG_LIMIT, "PNG"))
+        case "jpeg":
+            comment = JPEG_MARK + canonical_text(provenance, JPEG_LIMIT, "JPEG").encode("ascii")
+            return _with_comment(_jpeg(to_pillow(pixels), quality), comment)
+        case "npy":
+            return _npy(_clipped(pixels))
+    raise PictureError(f"there is no format {format!r}; the formats are {', '.join(FILE_SUFFIXES)}")
+
+
+def _clipped(pixels: torch.Tensor) -> torch.Tensor:
+    if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.numel() == 0:
+        raise PictureError(f"pixels have shape {tuple(pixels.shape)}; a picture has (3, height, width)")
+    if not torch.isfinite(pixels).all():
+        raise PictureError("the picture has values that are not finite; it cannot be published")
+    return pixels.detach().to("cpu", torch.float32).clamp(0, 255)
+
+
+def _png(picture: Image.Image, text: str) -> bytes:
+    chunks = PngInfo()
+    chunks.add_text(PNG_KEYWORD, text)
+    file = BytesIO()
+    picture.save(file, "PNG", pnginfo=chunks)
+    return file.getvalue()
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    file = BytesIO()
+    try:
+        # no optimize=True: Pillow's buffer for it is too small for noise, and the save would fail
+        picture.save(file, "JPEG", quality=quality, subsampling=0)
+    except OSError as error:
+        raise PictureError(
+            f"a picture of {picture.width} x {picture.height} pixels cannot be written as JPEG ({error}); "
+            "publish it as png"
+        ) from error
+    return file.getvalue()
+
+
+def _with_comment(jpeg: bytes, comment: bytes) -> bytes:
+    """The file with a comment segment behind its JFIF header, which Pillow writes first of all.
+
+    ``save(comment=...)`` fails for long comments in small pictures before Pillow 13.
+    """
+    header_end = 4 + int.from_bytes(jpeg[4:6], "big")
+    segment = b"\xff\xfe" + (2 + len(comment)).to_bytes(2, "big") + comment
+    return jpeg[:header_end] + segment + jpeg[header_end:]
+
+
+def _npy(pixels: torch.Tensor) -> bytes:
+    file = BytesIO()
+    np.save(file, pixels.permute(1, 2, 0).contiguous().numpy(), allow_pickle=False)
+    return file.getvalue()

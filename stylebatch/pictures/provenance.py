@@ -1,0 +1,73 @@
+"""The provenance inside published files: what made a picture, as JSON, in the picture's own file."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from stylebatch.errors import PictureError
+from stylebatch.pictures.decoding import open_header
+
+PNG_KEYWORD = "stylebatch"
+"""The keyword of the PNG text chunk."""
+
+JPEG_MARK = b"stylebatch:"
+"""How the JPEG comment starts; JSON follows."""
+
+PNG_LIMIT = 1 << 20
+"""The longest provenance in a PNG file, in bytes; a longer one is not read either."""
+
+JPEG_LIMIT = 65533 - len(JPEG_MARK)
+"""The longest provenance in a JPEG file, in bytes: a comment is one segment."""
+
+
+def canonical_text(provenance: Mapping[str, Any], limit: int, format: str) -> str:
+    """The provenance as JSON in ASCII, compact, keys sorted: the same everywhere.
+
+    Raises:
+        PictureError: It is longer than ``limit`` bytes.
+    """
+    text = json.dumps(provenance, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    if len(text) > limit:
+        raise PictureError(
+            f"the provenance is {len(text)} bytes long; a {format} file carries at most {limit}: "
+            "leave the long lists out"
+        )
+    return text
+
+
+def read_provenance(data: bytes, source: str) -> dict[str, Any]:
+    """What a published file says about how it was made.
+
+    Args:
+        data: The file, PNG or JPEG.
+        source: The file's URI, which names it in errors.
+
+    Raises:
+        PictureError: The file carries no provenance, or a damaged one, or is not a picture.
+    """
+    text = _embedded_text(data, source)
+    try:
+        provenance = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PictureError(f"the provenance in {source} is damaged: it is not JSON") from error
+    if not isinstance(provenance, dict):
+        raise PictureError(f"the provenance in {source} is damaged: it is not a JSON object")
+    return provenance
+
+
+def _embedded_text(data: bytes, source: str) -> str | bytes:
+    if data.startswith(b"\x93NUMPY"):
+        raise PictureError(
+            f"{source} is a .npy file, which carries no provenance; the job's result table has it"
+        )
+    info = open_header(data, source).info
+    text, comment = info.get(PNG_KEYWORD), info.get("comment")
+    if isinstance(comment, bytes) and comment.startswith(JPEG_MARK):
+        text = comment.removeprefix(JPEG_MARK)
+    if not isinstance(text, str | bytes):
+        raise PictureError(
+            f"{source} carries no provenance: stylebatch did not make it, or another program has removed it"
+        )
+    if len(text) > PNG_LIMIT:
+        raise PictureError(f"the provenance in {source} is damaged: it is {len(text)} characters long")
+    return text

@@ -1,0 +1,59 @@
+"""How large a picture becomes, and making it that large."""
+
+import math
+
+from PIL import Image
+
+from stylebatch.recipe import Recipe
+
+
+def output_size(recipe: Recipe, width: int, height: int) -> tuple[int, int]:
+    """The size of the result for a content picture of this size.
+
+    Args:
+        recipe: Its ``size``, ``shorter_side`` or ``pixels`` is the rule.
+        width: Of the upright content picture, in pixels, at least 1.
+        height: Likewise.
+
+    Returns:
+        (width, height) in whole pixels, at least 1; the aspect ratio is kept up to that rounding.
+    """
+    if recipe.shorter_side is not None:
+        return _scaled(width, height, recipe.shorter_side / min(width, height))
+    if recipe.pixels is not None:
+        return _scaled(width, height, math.sqrt(recipe.pixels / (width * height)))
+    if recipe.size is None:  # a Recipe always has one of the three
+        return width, height
+    return _scaled(width, height, recipe.size / max(width, height))
+
+
+def style_output_size(recipe: Recipe, width: int, height: int) -> tuple[int, int]:
+    """The size that a style image of this size is used at.
+
+    Args:
+        recipe: ``style_size`` is the longer side; without it the style follows the rule of the result.
+        width: Of the upright style image, in pixels, at least 1.
+        height: Likewise.
+
+    Returns:
+        (width, height) in whole pixels, at least 1.
+    """
+    if recipe.style_size is None:
+        return output_size(recipe, width, height)
+    return _scaled(width, height, recipe.style_size / max(width, height))
+
+
+def resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture at another size, antialiased (Lanczos, on the sRGB values); itself if it has that size.
+
+    Args:
+        picture: An RGB picture.
+        size: (width, height) in pixels.
+    """
+    if picture.size == size:
+        return picture
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _scaled(width: int, height: int, factor: float) -> tuple[int, int]:
+    return max(1, round(width * factor)), max(1, round(height * factor))
