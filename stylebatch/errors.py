@@ -35,6 +35,10 @@ class JobError(StylebatchError):
     stops_job = True
 
 
+class JobStoppedError(JobError):
+    """A job stopped part-way; the same command goes on where it stopped."""
+
+
 class WeightsError(StylebatchError):
     """A weights file is missing, is not a VGG-19, or its family is unknown."""
 

@@ -25,6 +25,8 @@ LAYERS: tuple[str, ...] = tuple(
 """VGG-19's 16 convolutions and 5 poolings, shallow to deep, by the paper's names."""
 
 PAPER_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+START_NAMES = ("noise", "content")
+WEIGHT_NAMES = ("caffe", "torchvision")
 CONVENTIONS = ("paper", "gatys-code", "neural-style")
 SIZE_FIELDS = ("size", "shorter_side", "pixels")
 DEFAULT_SIZE = 512
@@ -231,7 +233,7 @@ class Recipe:
                 f"reference_size goes with convention paper only; {self.convention} averages the content "
                 "loss over positions already"
             )
-        if self.start not in ("noise", "content") and not _is_location(self.start):
+        if self.start not in START_NAMES and not _is_location(self.start):
             yield f"start is {_shorten(self.start)}; it must be {field_rule('start').allowed}"
         if self.content_weight == 0 and self.style_weight == 0:
             yield "content_weight and style_weight are both 0; nothing is left to minimise"

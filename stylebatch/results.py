@@ -4,6 +4,7 @@ A record is a result row as JSON, without the manifest's extra columns; a part i
 unit's rows with them.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -189,6 +190,11 @@ def read_results(store: ObjectStore, output: str) -> pa.Table:
     return pa.concat_tables(read_part(store, uri) for uri in parts)
 
 
-def read_part(store: ObjectStore, uri: str) -> pa.Table:
-    """The table of one part."""
-    return pq.read_table(ObjectFile(store, uri))
+def read_part(store: ObjectStore, uri: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table of one part, or some of its columns."""
+    return pq.read_table(ObjectFile(store, uri), columns=columns and list(columns))
+
+
+def image_sha256(data: bytes) -> str:
+    """The hash that ties a picture's file to its record."""
+    return hashlib.sha256(data).hexdigest()

@@ -2,7 +2,7 @@
 
 from stylebatch.manifest.building import PICTURE_SUFFIXES, cross, find_pictures, write_manifest
 from stylebatch.manifest.reading import Manifest, open_manifest
-from stylebatch.manifest.rows import Pair
+from stylebatch.manifest.rows import Pair, resolve_locations
 from stylebatch.manifest.validation import validate
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "cross",
     "find_pictures",
     "open_manifest",
+    "resolve_locations",
     "validate",
     "write_manifest",
 ]

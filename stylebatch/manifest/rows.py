@@ -14,7 +14,7 @@ from stylebatch.errors import RecipeError, StorageError
 from stylebatch.manifest.identity import default_pair_id, pair_id_problem
 from stylebatch.manifest.schema import is_list
 from stylebatch.objectstore import resolve_uri
-from stylebatch.recipe import FIELDS, Recipe
+from stylebatch.recipe import FIELDS, START_NAMES, WEIGHT_NAMES, Recipe
 
 REMEMBERED = 16_384
 """Recipes, and resolved URIs, that are kept for the rows that follow."""
@@ -120,7 +120,7 @@ class PairMaker:
             folder: Canonical URI that the manifest's relative URIs start from.
             columns: The known columns that are read.
         """
-        self._default = _with_start(default, None)
+        self._default = resolve_locations(default)
         self._folder = folder
         self._columns = recipe_columns(columns)
         self._settings = functools.lru_cache(REMEMBERED)(self._settle)
@@ -166,20 +166,30 @@ class PairMaker:
         identity = json.dumps(given, sort_keys=True)
         try:
             recipe = self._default.replace(given)
-            if "start" in given:
-                recipe = _with_start(recipe, self._folder)
+            if "start" in given or "weights" in given:
+                recipe = resolve_locations(recipe, self._folder)
         except RecipeError as error:
             return _Settings(None, str(error).removeprefix("recipe: "), identity)
         except StorageError as error:
-            return _Settings(None, f"start: {error}", identity)
+            return _Settings(None, f"start or weights: {error}", identity)
         return _Settings(recipe, "", identity)
 
 
-def _with_start(recipe: Recipe, folder: str | None) -> Recipe:
-    """The recipe with a start that is a location made canonical."""
-    if recipe.start in ("noise", "content"):
-        return recipe
-    return recipe.replace({"start": resolve_uri(recipe.start, folder)})
+def resolve_locations(recipe: Recipe, base: str | None = None) -> Recipe:
+    """The recipe with a start image and weights that are locations made canonical.
+
+    Args:
+        recipe: As a user wrote it.
+        base: The folder that relative locations start from; None is the working directory.
+
+    Raises:
+        StorageError: A location is not allowed.
+    """
+    named = {"start": START_NAMES, "weights": WEIGHT_NAMES}
+    values = {field: getattr(recipe, field) for field in named}
+    return recipe.replace(
+        {field: resolve_uri(value, base) for field, value in values.items() if value not in named[field]}
+    )
 
 
 def _misfits(row: Row, recipe: Recipe) -> Iterator[str]:

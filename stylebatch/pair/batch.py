@@ -8,59 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from stylebatch.errors import BucketNotFoundError, StylebatchError, SynthesisError
-from stylebatch.manifest import Pair
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.loading import LoadedPair, Loader
 from stylebatch.pair.networks import load_network
-from stylebatch.pair.publishing import Facts, failed_row, publish, solution_facts
+from stylebatch.pair.publishing import publish, solution_facts
 from stylebatch.pair.targets import TargetCache
 from stylebatch.pictures.encoding import as_published
+from stylebatch.recipe import Recipe
 from stylebatch.results import Layout
 from stylebatch.synthesis.optimizers import StopReason
 from stylebatch.synthesis.synthesize import Solution, synthesize
 from stylebatch.synthesis.vgg import VGG19
+from stylebatch.work import Activity, Facts, Outcome, Task, failed_row
 
 TRANSFER_THREADS = 8
-
-
-@dataclass(frozen=True)
-class Task:
-    """A pair to work on."""
-
-    pair: Pair
-    """The pair."""
-    unit: int
-    """The unit that its row belongs to."""
-    attempt: int = 1
-    """1 for the first."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one attempt at a pair ended."""
-
-    task: Task
-    """The pair."""
-    row: Facts | None = None
-    """The result row; None if another attempt had committed the pair already."""
-    can_retry: bool = False
-    """Whether the failure may go away by itself."""
-    stops_job: bool = False
-    """Whether every other pair would fail the same way."""
-
-
-@dataclass(frozen=True)
-class Activity:
-    """What a worker is doing."""
-
-    stage: str = "idle"
-    """``loading weights``, ``synthesizing``, ``idle``."""
-    pair_ids: tuple[str, ...] = ()
-    """The pairs of the batch that is being synthesized."""
-    evaluations: int = 0
-    """Done for them."""
-    iterations: int = 0
-    """The most there will be."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +80,8 @@ class BatchRunner:
             outcomes += self._compute_and_publish(group)
         return outcomes
 
-    def network(self, task: Task) -> VGG19:
-        """The network of a pair's recipe; the one used last stays loaded."""
-        recipe = task.pair.recipe
+    def network(self, recipe: Recipe) -> VGG19:
+        """The network of a recipe; the one used last stays loaded."""
         key = (recipe.weights, recipe.weights_family)
         with self._lock:
             if key not in self._networks:
@@ -158,7 +118,7 @@ class BatchRunner:
         recipe = group[0][1].recipe
         self.activity = Activity("loading weights", pair_ids)
         try:
-            network = self.network(group[0][0])
+            network = self.network(recipe)
             started = time.perf_counter()
             self.activity = Activity("synthesizing", pair_ids, 0, recipe.iterations)
             problems = [self.targets.problem(network, loaded) for _, loaded in group]

@@ -13,7 +13,7 @@ from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.cache import ByteCache
 from stylebatch.pictures import DEFAULT_MAX_PIXELS, decode, output_size, resize, style_output_size
 from stylebatch.pictures.encoding import to_tensor
-from stylebatch.recipe import Recipe
+from stylebatch.recipe import START_NAMES, Recipe
 from stylebatch.synthesis.synthesize import white_noise
 
 MAX_OUTPUT_PIXELS = 16384**2
@@ -129,7 +129,7 @@ class Loader:
             PictureError: An image is not a usable picture.
             SynthesisError: The recipe does not fit the images.
         """
-        starts_elsewhere = pair.recipe.start not in ("noise", "content")
+        starts_elsewhere = pair.recipe.start not in START_NAMES
         return size_sources(
             pair.recipe,
             None if pair.content is None else self._source(pair.content),

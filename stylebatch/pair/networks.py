@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stylebatch.errors import StorageError, WeightsError
 from stylebatch.objectstore import ObjectStore, is_s3, resolve_uri
-from stylebatch.recipe import Recipe
+from stylebatch.recipe import WEIGHT_NAMES, Recipe
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.synthesis.weights import bundled_weights, read_weights, torchvision_weights
 
@@ -40,7 +40,7 @@ def load_network(recipe: Recipe, store: ObjectStore, device: str = "cpu") -> VGG
         WeightsError: The weights are missing, not a VGG-19, or of a family that is neither stated nor known.
     """
     path = locate_weights(recipe, store)
-    family = recipe.weights_family or (recipe.weights if recipe.weights in ("caffe", "torchvision") else None)
+    family = recipe.weights_family or (recipe.weights if recipe.weights in WEIGHT_NAMES else None)
     return VGG19(read_weights(path, family, recipe.weights)).to(device)
 
 

@@ -1,6 +1,5 @@
 """From a solution to its published file, its record and its result row."""
 
-import hashlib
 import math
 import posixpath
 from collections.abc import Mapping
@@ -14,11 +13,10 @@ from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.loading import LoadedPair
 from stylebatch.pictures.encoding import encode
 from stylebatch.recipe import FILE_SUFFIXES, Recipe
-from stylebatch.results import Layout, encode_record
+from stylebatch.results import Layout, encode_record, image_sha256
 from stylebatch.synthesis.synthesize import Solution
 from stylebatch.synthesis.vgg import VGG19
-
-Facts = dict[str, Any]
+from stylebatch.work import Facts, source_facts
 
 
 def solution_facts(network: VGG19, loaded: LoadedPair, solution: Solution) -> Facts:
@@ -64,25 +62,6 @@ def source_names(pair: Pair) -> Facts:
     }
 
 
-def source_facts(pair: Pair) -> Facts:
-    """The pair as its result row names it."""
-    return {"pair_id": pair.pair_id, "row": pair.row, "content": pair.content, "style": list(pair.styles)}
-
-
-def failed_row(pair: Pair, error_type: str, message: str, attempts: int) -> Facts:
-    """The result row of a pair that has no picture."""
-    return {
-        **source_facts(pair),
-        **pair.recipe.to_dict(),
-        "recipe_sha256": pair.recipe.fingerprint,
-        "status": "failed",
-        "attempts": attempts,
-        "error_type": error_type,
-        "error": message,
-        "stylebatch_version": stylebatch.__version__,
-    }
-
-
 def publish(
     store: ObjectStore, layout: Layout, unit: int, pair: Pair, solution: Solution, facts: Facts, run: Facts
 ) -> Facts | None:
@@ -101,7 +80,7 @@ def publish(
         The result row; None if another attempt has committed the pair already.
     """
     data = encode_solution(solution, pair.recipe, {**facts, **source_names(pair)})
-    sha256 = hashlib.sha256(data).hexdigest()
+    sha256 = image_sha256(data)
     image = layout.image(unit, pair.pair_id, FILE_SUFFIXES[pair.recipe.format])
     row = {
         **source_facts(pair),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stylebatch.manifest import Pair
+from stylebatch.manifest import Pair, resolve_locations
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.batch import check_solution
 from stylebatch.pair.loading import LoadedPair, Loader, Source, size_sources
@@ -18,7 +18,7 @@ from stylebatch.pair.publishing import encode_solution, solution_facts, source_n
 from stylebatch.pair.targets import TargetCache
 from stylebatch.pictures import decode, from_array, from_pillow
 from stylebatch.pictures.encoding import as_published
-from stylebatch.recipe import Recipe
+from stylebatch.recipe import START_NAMES, Recipe
 from stylebatch.storage import UriStore
 from stylebatch.synthesis.synthesize import Solution, synthesize
 from stylebatch.synthesis.vgg import VGG19
@@ -63,9 +63,10 @@ def stylize(
     recipe = recipe or Recipe()
     if isinstance(weights, str):
         recipe = recipe.replace({"weights": weights})
+    recipe = resolve_locations(recipe)
     network = weights if isinstance(weights, VGG19) else _network(recipe, device)
     styles = [] if style is None else [style] if isinstance(style, Image.Image | np.ndarray) else style
-    start_is_elsewhere = recipe.start not in ("noise", "content")
+    start_is_elsewhere = recipe.start not in START_NAMES
     loaded = size_sources(
         recipe,
         None if content is None else _source(content),

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from stylebatch.recipe import Recipe
-from stylebatch.synthesis.vgg import layer_positions
-from stylebatch.synthesis.weights import layer_channels
+from stylebatch.synthesis.projection import layer_channels, layer_positions
 
 
 class _GramMatrix(torch.autograd.Function):

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import LAYERS
+from stylebatch.synthesis.projection import layer_positions
 from stylebatch.synthesis.weights import CONVOLUTIONS, INPUT_FORMS, Weights
 
 POOLINGS: dict[str, Callable[[Tensor, int], Tensor]] = {
@@ -76,12 +77,6 @@ class VGG19(nn.Module):
             return POOLINGS[pooling](current, 2)
         weight, bias = self.get_buffer(f"{layer}_weight"), self.get_buffer(f"{layer}_bias")
         return functional.relu_(functional.conv2d(current, weight, bias, padding=1))
-
-
-def layer_positions(height: int, width: int, layer: str) -> int:
-    """M_l, the number of positions of a layer's response to an image of this size in pixels."""
-    poolings = sum(name.startswith("pool") for name in LAYERS[: LAYERS.index(layer) + 1])
-    return (height >> poolings) * (width >> poolings)
 
 
 def check_image_size(height: int, width: int, layer: str) -> None:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from stylebatch.errors import WeightsError
 from stylebatch.recipe import CONVOLUTIONS_PER_BLOCK, LAYERS
+from stylebatch.synthesis.projection import layer_channels
 
 CONVOLUTIONS = tuple(layer for layer in LAYERS if layer.startswith("conv"))
-BLOCK_CHANNELS = (64, 128, 256, 512, 512)
 BUNDLED_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 BUNDLED_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
 TORCHVISION_SHA256_START = "dcbb9e9d"
@@ -80,11 +80,6 @@ def filter_shapes() -> dict[str, tuple[int, int, int, int]]:
         shapes[layer] = (channels_out, channels_in, 3, 3)
         channels_in = channels_out
     return shapes
-
-
-def layer_channels(layer: str) -> int:
-    """N_l, the number of filters of a layer; a pooling has as many as its block."""
-    return BLOCK_CHANNELS[int(layer.removeprefix("conv").removeprefix("pool")[0]) - 1]
 
 
 def bundled_weights() -> Path:

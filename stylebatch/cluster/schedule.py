@@ -1,0 +1,141 @@
+"""What to run next, when to try again, when to give up. Pure policy: no Ray, no clock, no storage."""
+
+import math
+from collections import deque
+from collections.abc import Collection, Hashable, Iterator
+from dataclasses import dataclass, replace
+
+from stylebatch.work import Outcome, Task
+
+BATCHES_PER_WORKER = 2
+"""One running and one waiting, so that images are fetched while others are synthesized."""
+STYLES_HELD = 16
+"""Styles that a worker is taken to hold: those it was given last."""
+MOST_PASSED_OVER = 32
+"""A pair that has been passed over so often for the sake of held styles goes next."""
+MOST_ATTEMPTS = 3
+"""Tries at a pair whose failure may go away by itself."""
+MOST_DEATHS = 3
+"""Workers that may die over a pair that they had alone."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pair that is ready to be dispatched."""
+
+    task: Task
+    """The pair."""
+    group: Hashable
+    """Candidates with equal groups can share a forward pass."""
+    largest_batch: int
+    """The most of them in one."""
+    is_suspect: bool = False
+    """Whether a worker died while it had the pair: from then on the pair has a worker to itself."""
+    deaths: int = 0
+    """Workers that died while they had nothing but this pair."""
+    passed_over: int = 0
+    """How often a younger pair was preferred."""
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """What makes a worker a good choice: the style images that it has targets of."""
+        return self.task.pair.styles
+
+
+class Backlog:
+    """The look-ahead: pairs that wait for a worker, oldest first, and the styles each worker holds."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Candidate] = []
+        self._held: dict[Hashable, deque[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, candidate: Candidate) -> None:
+        """Let a pair wait."""
+        self._waiting.append(candidate)
+
+    def take(self, worker: Hashable, workers: int, is_idle: bool) -> list[Candidate]:
+        """The batch that a worker should run next; empty if there is none for it.
+
+        The oldest pair goes first, unless the worker holds the style of a younger one and the oldest has not
+        been passed over too often. Pairs of the same group join it, up to an even share of all that waits,
+        so that no worker is left without work. A suspect goes to an idle worker, alone.
+
+        Args:
+            worker: Who asks.
+            workers: How many there are.
+            is_idle: Whether it has no other batch.
+        """
+        eligible = [one for one in self._waiting if is_idle or not one.is_suspect]
+        if not eligible:
+            return []
+        held = self._held.setdefault(worker, deque(maxlen=STYLES_HELD))
+        anchor = _anchor(eligible, held)
+        share = math.ceil(len(self._waiting) / workers)
+        most = 1 if anchor.is_suspect else min(anchor.largest_batch, share)
+        batch = [anchor, *(one for one in eligible if _can_join(one, anchor))][:most]
+        self._remove(batch)
+        _remember(held, batch)
+        return batch
+
+    def forget(self, worker: Hashable) -> None:
+        """The worker is gone."""
+        self._held.pop(worker, None)
+
+    def _remove(self, batch: list[Candidate]) -> None:
+        taken = {id(candidate) for candidate in batch}
+        rest = [one for one in self._waiting if id(one) not in taken]
+        if rest and rest[0] is self._waiting[0]:
+            rest[0] = replace(rest[0], passed_over=rest[0].passed_over + 1)
+        self._waiting = rest
+
+
+def _anchor(eligible: list[Candidate], held: Collection[str]) -> Candidate:
+    oldest = eligible[0]
+    if oldest.passed_over >= MOST_PASSED_OVER:
+        return oldest
+    return next((one for one in eligible if not one.is_suspect and set(one.styles) & set(held)), oldest)
+
+
+def _can_join(one: Candidate, anchor: Candidate) -> bool:
+    return one is not anchor and one.group == anchor.group and not one.is_suspect
+
+
+def _remember(held: deque[str], batch: list[Candidate]) -> None:
+    for style in (style for candidate in batch for style in candidate.styles):
+        if style in held:
+            held.remove(style)
+        held.append(style)
+
+
+def should_retry(outcome: Outcome) -> bool:
+    """Whether a pair that failed should be tried again."""
+    return outcome.can_retry and outcome.task.attempt < MOST_ATTEMPTS
+
+
+def retried(candidate: Candidate) -> Candidate:
+    """The candidate for another attempt."""
+    return replace(candidate, task=_next_attempt(candidate.task), passed_over=0)
+
+
+def isolated(candidate: Candidate) -> Candidate:
+    """The candidate for another attempt, in which it has a worker to itself."""
+    return replace(retried(candidate), is_suspect=True)
+
+
+def after_death(lost: list[Candidate]) -> Iterator[Candidate]:
+    """The pairs that a dead worker had, as suspects; one that it had alone is charged with the death."""
+    for candidate in lost:
+        deaths = candidate.deaths + (len(lost) == 1)
+        yield replace(isolated(candidate), deaths=deaths)
+
+
+def is_poison(candidate: Candidate) -> bool:
+    """Whether so many workers died over a pair that it is given up."""
+    return candidate.deaths >= MOST_DEATHS
+
+
+def _next_attempt(task: Task) -> Task:
+    return replace(task, attempt=task.attempt + 1)

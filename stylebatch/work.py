@@ -1,0 +1,69 @@
+"""What travels between driver and workers: small, and never a pixel."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import stylebatch
+from stylebatch.manifest import Pair
+
+Facts = dict[str, Any]
+"""Columns of a result row, by name."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pair to work on."""
+
+    pair: Pair
+    """The pair."""
+    unit: int
+    """The unit that its row belongs to."""
+    attempt: int = 1
+    """1 for the first."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one attempt at a pair ended."""
+
+    task: Task
+    """The pair."""
+    row: Facts | None = None
+    """The result row; None if another attempt had committed the pair already."""
+    can_retry: bool = False
+    """Whether the failure may go away by itself."""
+    stops_job: bool = False
+    """Whether every other pair would fail the same way."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a worker is doing."""
+
+    stage: str = "idle"
+    """``loading weights``, ``synthesizing``, ``idle``."""
+    pair_ids: tuple[str, ...] = ()
+    """The pairs of the batch that is being synthesized."""
+    evaluations: int = 0
+    """Done for them."""
+    iterations: int = 0
+    """The most there will be."""
+
+
+def source_facts(pair: Pair) -> Facts:
+    """The pair as its result row names it."""
+    return {"pair_id": pair.pair_id, "row": pair.row, "content": pair.content, "style": list(pair.styles)}
+
+
+def failed_row(pair: Pair, error_type: str, message: str, attempts: int) -> Facts:
+    """The result row of a pair that has no picture."""
+    return {
+        **source_facts(pair),
+        **pair.recipe.to_dict(),
+        "recipe_sha256": pair.recipe.fingerprint,
+        "status": "failed",
+        "attempts": attempts,
+        "error_type": error_type,
+        "error": message,
+        "stylebatch_version": stylebatch.__version__,
+    }
