@@ -2,9 +2,9 @@
 
 The figure's grid over ``coffee`` (content) and ``hubble_deep_field`` (style), both from scikit-image's wheel:
 five growing sets of style layers times α/β from 1e-5 to 1e-2, from white noise, 200 evaluations at 64 pixels.
-Along α/β the content has a growing say, so its loss must fall and the style's unweighted loss (β divided
-out) must rise, each within 10 % from a cell to the next. An optimiser that stalls on a cell breaks that order:
-with the field's usual unchecked L-BFGS some cells end with a style loss a hundred times their neighbours'.
+Along α/β the content has a growing say, so its loss must fall and the style's unweighted loss (β divided out)
+must rise, each within 10 % from a cell to the next. An optimiser that stalls breaks that order: with
+the field's usual unchecked L-BFGS, style losses end up to a hundred times their neighbours'.
 
     python benchmarks/figure3_cells.py
 

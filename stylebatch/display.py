@@ -1,4 +1,4 @@
-"""How a run looks to the person who started it: a live table on a terminal, lines elsewhere. Prints nothing."""
+"""How a run looks to who started it: a live table on a terminal, lines elsewhere. Prints nothing."""
 
 from collections.abc import Iterable, Iterator
 

@@ -53,6 +53,7 @@ def run_job(
     *,
     workers: int | None = None,
     address: str | None = None,
+    device: str = "auto",
     largest_batch: int | None = None,
     observe: Observer = lambda progress: None,
 ) -> Tally:
@@ -63,6 +64,7 @@ def run_job(
         store: Where inputs and output are.
         workers: How many; None is one for each GPU, or by the processor's cores.
         address: A Ray cluster; None starts Ray on this machine.
+        device: ``gpu``, ``cpu``, or ``auto``: GPUs if Ray has any.
         largest_batch: The most pictures in one forward pass; None decides by size and memory.
         observe: Called about twice a second.
 
@@ -81,7 +83,7 @@ def run_job(
     if len(finished) < len(job.units):
         tasks = pending_tasks(job, store, finished, is_new, book)
         with connected(address) as resources:
-            plan = plan_fleet(resources, workers)
+            plan = plan_fleet(resources, workers, device)
             _Run(job, store, book, plan, tasks, largest_batch, observe).to_the_end()
     publish_success(job, store, book.tally)
     return book.tally

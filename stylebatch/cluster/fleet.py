@@ -57,7 +57,7 @@ def connected(address: str | None) -> Iterator[Resources]:
         raise ClusterError(f"{where}: {str(error).splitlines()[0]}") from error
     try:
         found = dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
-        yield Resources(int(found.get("CPU", 1)), int(found.get("GPU", 0)))
+        yield Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
     finally:
         ray.shutdown()
 
@@ -74,24 +74,26 @@ class FleetPlan:
     """Whether each has a GPU."""
 
 
-def plan_fleet(resources: Resources, workers: int | None) -> FleetPlan:
+def plan_fleet(resources: Resources, workers: int | None, device: str = "auto") -> FleetPlan:
     """One worker for each GPU; without GPUs, as many as have :data:`THREADS_PER_WORKER` cores each.
 
     Args:
         resources: What Ray has.
         workers: How many the user wants; None decides.
+        device: ``gpu``, ``cpu``, or ``auto``: GPUs if Ray has any now. A cluster that starts its GPU machines
+            on demand has none before there is work: ``gpu`` asks for them.
 
     Raises:
         ClusterError: There are fewer cores than workers.
     """
-    if resources.gpus:
-        count = workers or resources.gpus
+    if device == "gpu" or (device == "auto" and resources.gpus):
+        count = workers or max(1, resources.gpus)
         return FleetPlan(count, max(1, min(THREADS_PER_WORKER, resources.cpus // count)), is_gpu=True)
     count = workers or max(1, resources.cpus // THREADS_PER_WORKER)
     if count > resources.cpus:
         raise ClusterError(
-            f"{count} workers need {count} processor cores, but Ray has {resources.cpus}; give --workers "
-            f"{resources.cpus} or less"
+            f"{count} workers need {count} processor cores, but Ray has {resources.cpus}; give fewer, or "
+            "--device gpu if the cluster starts its GPU machines on demand"
         )
     return FleetPlan(count, resources.cpus // count, is_gpu=False)
 
@@ -121,8 +123,8 @@ class Member:
     @property
     def progress(self) -> WorkerProgress:
         """For those who watch."""
-        host, device = (self.info.host, self.info.device) if self.info else ("", "")
-        return WorkerProgress(host, device, self.activity)
+        info = self.info or WorkerInfo("", 0, "")
+        return WorkerProgress(info.host, info.process, info.device, self.activity)
 
 
 class Fleet:

@@ -12,6 +12,8 @@ class WorkerProgress:
 
     host: str
     """Host name; empty while it starts."""
+    process: int
+    """Process id; 0 while it starts."""
     device: str
     """``cpu`` or ``cuda``; empty while it starts."""
     activity: Activity

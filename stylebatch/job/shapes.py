@@ -1,4 +1,4 @@
-"""The shape that each picture will have, learned from the first bytes of an image, and what a run comes to."""
+"""The shape each picture will have, learned from the first bytes of an image, and what a run comes to."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable

@@ -138,7 +138,7 @@ def read_weights(path: Path, family: str | None = None, name: str | None = None)
             is neither stated nor known.
     """
     name = name or str(path)
-    sha256 = _sha256(path, name)
+    sha256 = file_sha256(path, name)
     family = family or _known_family(sha256, name)
     entries = _load(path, name)
     filters = {layer: _filters(entries, layer) for layer in CONVOLUTIONS}
@@ -148,7 +148,12 @@ def read_weights(path: Path, family: str | None = None, name: str | None = None)
     return Weights({layer: _as_float(*filters[layer]) for layer in CONVOLUTIONS}, family, sha256)
 
 
-def _sha256(path: Path, name: str) -> str:
+def file_sha256(path: Path, name: str) -> str:
+    """SHA-256 of a weights file, called ``name`` in errors, as 64 hexadecimal digits.
+
+    Raises:
+        WeightsError: It cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -46,8 +47,9 @@ class TestWriteDemo:
                 assert parent_uri(location) == f"{tmp_path}/demo/sources"
                 picture = decode(store.get(location), location)
                 assert min(picture.size) >= 256
-                low, high = picture.convert("L").getextrema()
-                assert high - low > 150  # a photograph, not a blank or a pointer to one
+                assert (
+                    np.ptp(np.asarray(picture.convert("L"))) > 150
+                )  # a photograph, not a blank or a pointer to one
 
     def test_uris_are_relative_so_that_the_folder_can_be_moved(self, tmp_path: Path) -> None:
         write_demo(LocalStore(), f"{tmp_path}/here")
@@ -73,7 +75,8 @@ class TestWriteDemo:
 
     def test_scikit_image_is_not_imported(self, tmp_path: Path) -> None:
         program = (
-            "import sys; from stylebatch.design import write_demo; from stylebatch.storage import LocalStore; "
+            "import sys; from stylebatch.design import write_demo; "
+            "from stylebatch.storage import LocalStore; "
             f"write_demo(LocalStore(), {str(tmp_path)!r}); sys.exit('skimage' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -121,6 +124,16 @@ class TestManifestsFolder:
         if value is None:
             return "null"
         return json.dumps(list(value)) if isinstance(value, tuple) else str(value)
+
+    def test_pages_pyarrow_example_makes_a_manifest(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        examples = re.findall(r"^```python\n(.*?)^```", self.page(), re.MULTILINE | re.DOTALL)
+        monkeypatch.chdir(tmp_path)
+        exec(next(example for example in examples if "pyarrow" in example), {})
+        blend, texture = pairs_of(f"{tmp_path}/pairs.parquet")
+        assert blend.recipe.style_blend == (3.0, 1.0)
+        assert (texture.content, len(texture.styles)) == (None, 1)
 
     @staticmethod
     def page() -> str:

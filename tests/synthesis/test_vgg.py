@@ -14,18 +14,19 @@ from torchvision.transforms.functional import normalize
 
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import LAYERS
-from stylebatch.synthesis.vgg import VGG19, layer_positions
-from stylebatch.synthesis.weights import Weights, layer_channels
+from stylebatch.synthesis.projection import layer_channels, layer_positions
+from stylebatch.synthesis.vgg import VGG19
+from stylebatch.synthesis.weights import Weights
 
 Filters = dict[str, tuple[Tensor, Tensor]]
 
-PAPER_NAMES = """
-conv1_1 conv1_2 pool1
-conv2_1 conv2_2 pool2
-conv3_1 conv3_2 conv3_3 conv3_4 pool3
-conv4_1 conv4_2 conv4_3 conv4_4 pool4
-conv5_1 conv5_2 conv5_3 conv5_4 pool5
-""".split()
+PAPER_NAMES = [
+    *("conv1_1", "conv1_2", "pool1"),
+    *("conv2_1", "conv2_2", "pool2"),
+    *("conv3_1", "conv3_2", "conv3_3", "conv3_4", "pool3"),
+    *("conv4_1", "conv4_2", "conv4_3", "conv4_4", "pool4"),
+    *("conv5_1", "conv5_2", "conv5_3", "conv5_4", "pool5"),
+]
 
 
 class OperationCounter(TorchDispatchMode):
@@ -177,7 +178,8 @@ def test_making_a_network_leaves_the_weights_as_they_were(bundled: Weights) -> N
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "layer"), [(15, 40, "conv5_1"), (40, 15, "conv5_1"), (31, 99, "pool5"), (1, 1, "pool1")]
+    ("height", "width", "layer"),
+    [(15, 40, "conv5_1"), (40, 15, "conv5_1"), (31, 99, "pool5"), (1, 1, "pool1")],
 )
 def test_an_image_too_small_for_a_layer_is_refused(
     network: VGG19, height: int, width: int, layer: str
