@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Self
 
 from stylebatch.errors import RecipeError
@@ -30,6 +31,8 @@ WEIGHT_NAMES = ("caffe", "torchvision")
 CONVENTIONS = ("paper", "gatys-code", "neural-style")
 SIZE_FIELDS = ("size", "shorter_side", "pixels")
 DEFAULT_SIZE = 512
+LARGEST_WEIGHT = 1e15
+"""Losses are float32: larger weights would leave its range."""
 FILE_SUFFIXES: Mapping[str, str] = {"png": ".png", "jpeg": ".jpg", "npy": ".npy"}
 """The suffix of a published file, by ``format``."""
 
@@ -47,7 +50,7 @@ class Rule:
 
 
 def _as_float(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError
     if not math.isfinite(value):
         raise ValueError
@@ -55,9 +58,10 @@ def _as_float(value: Any) -> float:
 
 
 def _as_int(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    number = value if isinstance(value, int) else _as_float(value)
+    if isinstance(value, bool) or number != int(number):
         raise TypeError
-    return int(value)
+    return int(number)
 
 
 def _within(value: Any, low: float, high: float) -> Any:
@@ -67,9 +71,10 @@ def _within(value: Any, low: float, high: float) -> Any:
 
 
 def _number(low: float, high: float, note: str = "") -> Rule:
-    bounds = f">= {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
     return Rule(
-        "number", f"a finite number {bounds}{note}", lambda value: _within(_as_float(value), low, high)
+        "number",
+        f"a finite number from {low:g} to {high:g}{note}",
+        lambda value: _within(_as_float(value), low, high),
     )
 
 
@@ -106,12 +111,13 @@ def _layers() -> Rule:
 
 def _weights_list(what: str) -> Rule:
     def accept(value: Any) -> tuple[float, ...]:
-        numbers = tuple(_within(_as_float(number), 0, math.inf) for number in _as_tuple(value))
+        numbers = tuple(_within(_as_float(number), 0, LARGEST_WEIGHT) for number in _as_tuple(value))
         if not numbers or sum(numbers) == 0:
             raise ValueError
         return numbers
 
-    return Rule("numbers", f"a list of finite numbers >= 0, not all 0, one for each {what}", accept)
+    allowed = f"a list of finite numbers from 0 to {LARGEST_WEIGHT:g}, not all 0, one for each {what}"
+    return Rule("numbers", allowed, accept)
 
 
 def _text(allowed: str, accepts: Callable[[str], bool]) -> Rule:
@@ -121,6 +127,10 @@ def _text(allowed: str, accepts: Callable[[str], bool]) -> Rule:
         return value
 
     return Rule("text", allowed, accept)
+
+
+def _is_weights(value: str) -> bool:
+    return value in WEIGHT_NAMES or _is_location(value)
 
 
 def _is_location(value: str) -> bool:
@@ -142,16 +152,16 @@ class Recipe:
         RecipeError: A value is out of range; the message names each such field and what is allowed.
     """
 
-    content_weight: float = _field(1.0, _number(0, math.inf, " (0 makes a texture)"))
+    content_weight: float = _field(1.0, _number(0, LARGEST_WEIGHT, " (0 makes a texture)"))
     """α of equation (7), in the convention's own units."""
-    style_weight: float = _field(1e3, _number(0, math.inf, " (0 reconstructs the content alone)"))
+    style_weight: float = _field(1e3, _number(0, LARGEST_WEIGHT, " (0 reconstructs the content alone)"))
     """β of equation (7), in the convention's own units."""
     content_layers: tuple[str, ...] = _field(("conv4_2",), _layers())
     """The layers of equation (1)."""
     style_layers: tuple[str, ...] = _field(PAPER_STYLE_LAYERS, _layers())
     """The layers of equation (5)."""
     style_layer_weights: tuple[float, ...] | None = _field(None, _weights_list("style layer"))
-    """w_l of equation (5), shallow to deep. None: 1/number of layers in ``paper``, else 1 each."""
+    """w_l of equation (5), one for each style layer. None: 1/their number in ``paper``, else 1 each."""
     style_blend: tuple[float, ...] | None = _field(None, _weights_list("style image"))
     """Shares of several style images in the target Gram matrices, scaled to sum to 1. None: equal shares."""
     convention: str = _field("paper", _one_of(*CONVENTIONS))
@@ -161,7 +171,7 @@ class Recipe:
     pooling: str = _field("average", _one_of("average", "max"))
     """The network's pooling; the paper recommends average."""
     weights: str = _field(
-        "caffe", _text("caffe, torchvision, a path or an s3:// URI", lambda value: bool(value.strip()))
+        "caffe", _text("caffe, torchvision, a path (with a / or .) or an s3:// URI", _is_weights)
     )
     """Weights by name (``caffe``: the original VGG-19; ``torchvision``), or the location of a state dict."""
     weights_family: str | None = _field(None, _one_of("caffe", "torchvision", "caffe-normalised"))
@@ -190,14 +200,20 @@ class Recipe:
     """Curvature pairs that L-BFGS keeps."""
     tolerance: float = _field(0.0, _number(0, 1))
     """Stop when 20 evaluations lower the loss by less than this fraction of it. 0: use every evaluation."""
-    tv_weight: float = _field(0.0, _number(0, math.inf))
+    tv_weight: float = _field(0.0, _number(0, LARGEST_WEIGHT))
     """Weight of half the sum of squared differences of neighbouring pixels."""
     format: str = _field("png", _one_of(*FILE_SUFFIXES))
     """The published file: 8-bit PNG, JPEG with ``quality``, or float32 ``.npy``."""
     quality: int = _field(95, _integer(1, 100))
     """JPEG quality; no other format uses it."""
 
+    def __new__(cls, **fields: Any) -> Self:
+        """Refuse unknown fields with the nearest one that there is."""
+        check_field_names(fields)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
+        self._sort_together()
         problems = [problem for name in FIELDS if (problem := self._settle(name))]
         if not problems:
             if all(getattr(self, name) is None for name in SIZE_FIELDS):
@@ -218,6 +234,15 @@ class Recipe:
             return f"{name} is {_shorten(value)}; it must be {rule.allowed}"
         return None
 
+    def _sort_together(self) -> None:
+        """Bring the w_l into the order of their layers, shallow to deep, wherever the caller put them."""
+        layers, shares = self.style_layers, self.style_layer_weights
+        is_list = isinstance(layers, list | tuple) and isinstance(shares, list | tuple)
+        if is_list and shares and len(layers) == len(shares) and set(layers) <= set(LAYERS):
+            order = sorted(range(len(layers)), key=lambda i: LAYERS.index(layers[i]))
+            if order != [*range(len(layers))]:
+                object.__setattr__(self, "style_layer_weights", tuple(shares[i] for i in order))
+
     def _contradictions(self) -> Iterable[str]:
         sizes = [name for name in SIZE_FIELDS if getattr(self, name) is not None]
         if len(sizes) > 1:
@@ -226,7 +251,7 @@ class Recipe:
         if given is not None and len(given) != len(self.style_layers):
             yield (
                 f"style_layer_weights has {len(given)} numbers for {len(self.style_layers)} style layers; "
-                "give one for each layer, shallow to deep"
+                "give one for each layer"
             )
         if self.reference_size is not None and self.convention != "paper":
             yield (
@@ -360,9 +385,9 @@ def _parse(name: str, value: Any) -> Any:
             case "number" if isinstance(value, str):
                 return float(value)
             case "integer" if isinstance(value, str):
-                return int(float(value)) if "e" in value.lower() else int(value)
+                return float(value) if "e" in value.lower() else int(value)
             case "numbers":
-                return [float(item) for item in _items(value)]
+                return [float(item) if isinstance(item, str) else item for item in _items(value)]
             case "texts":
                 return _items(value)
     except (ValueError, OverflowError, TypeError):

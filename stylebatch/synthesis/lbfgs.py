@@ -42,6 +42,8 @@ class LBFGS:
         self.losses = torch.full_like(start[:, 0], torch.inf)
         self.stopped: list[StopReason | None] = [None] * batch
         self._trials = self.points
+        # Gradients are kept in units of each image's first, so that no product of them leaves float32.
+        self._units = torch.ones_like(self.losses)
         self._gradients = torch.zeros_like(start)
         self._directions = torch.zeros_like(start)
         self._steps = torch.zeros_like(self.losses)
@@ -58,8 +60,8 @@ class LBFGS:
     def observe(self, losses: Tensor, gradients: Tensor) -> None:
         """Accept, shorten or give up each image's step."""
         finite = finite_rows(losses, gradients)
-        needed = self.losses + SUFFICIENT_DECREASE * self._steps * self._slopes
-        accepted = finite & (losses <= needed)
+        needed = self.losses + SUFFICIENT_DECREASE * self._steps * self._slopes * self._units
+        accepted = finite & (losses <= needed) & (losses < self.losses)
         rejected = finite & ~accepted
         self._steps[rejected] *= BACKTRACK
         self._backtracks[rejected] += 1
@@ -72,7 +74,8 @@ class LBFGS:
         """Add to the losses and gradients at the points; directions follow, the history stays."""
         changed = losses != 0
         self.losses = self.losses + losses
-        self._gradients = self._gradients + gradients
+        self._gradients = self._gradients + gradients / self._units[:, None]
+        self._backtracks[changed] = 0
         self._aim(changed, FIRST_STEP)
 
     def keep(self, rows: Tensor) -> None:
@@ -82,26 +85,34 @@ class LBFGS:
         self._pairs.keep(rows)
 
     def _accept(self, accepted: Tensor, losses: Tensor, gradients: Tensor) -> None:
-        moved = accepted & torch.isfinite(self.losses)
-        self._pairs.append(moved, self._trials - self.points, gradients - self._gradients)
-        column = accepted[:, None]
-        self.points = torch.where(column, self._trials, self.points)
-        self._gradients = torch.where(column, gradients, self._gradients)
+        is_first = accepted & torch.isinf(self.losses)
+        if bool(is_first.any()):
+            largest = gradients.abs().amax(dim=1)
+            self._units = torch.where(is_first & (largest > 0), largest, self._units)
+        gradients = gradients / self._units[:, None]
+        moved = accepted & ~is_first
+        if bool(moved.any()):
+            self._pairs.append(moved, self._trials - self.points, gradients - self._gradients)
+        self.points = _updated(self.points, accepted, self._trials)
+        self._gradients = _updated(self._gradients, accepted, gradients)
         self.losses = torch.where(accepted, losses, self.losses)
         self._backtracks[accepted] = 0
         self._aim(accepted, FIRST_STEP)
 
     def _aim(self, rows: Tensor, first_step: float) -> None:
         """Set direction, slope and first trial step of the rows of a mask, by gradient and history."""
-        newton = self._pairs.newton_directions(self._gradients)
-        is_descent = (self._pairs.counts > 0) & (_dot(newton, self._gradients) < 0)
-        directions = torch.where(is_descent[:, None], newton, -self._gradients)
+        directions = self._pairs.newton_directions(self._gradients)
+        slopes = _dot(directions, self._gradients)
+        is_descent = (self._pairs.counts > 0) & (slopes < 0)
+        if not bool(is_descent[rows].all()):
+            directions = torch.where(is_descent[:, None], directions, -self._gradients)
+            slopes = _dot(directions, self._gradients)
         largest_change = directions.abs().amax(dim=1)
         steps = torch.where(
             is_descent, (LONGEST_STEP / largest_change).clamp(max=1.0), first_step / largest_change
         )
-        self._directions = torch.where(rows[:, None], directions, self._directions)
-        self._slopes = torch.where(rows, _dot(directions, self._gradients), self._slopes)
+        self._directions = _updated(self._directions, rows, directions)
+        self._slopes = torch.where(rows, slopes, self._slopes)
         self._steps = torch.where(rows, steps, self._steps)
         for row in (rows & (largest_change == 0)).nonzero().flatten().tolist():
             self._steps[row] = 0
@@ -132,69 +143,76 @@ class CurvaturePairs:
         self.counts = torch.zeros(batch, dtype=torch.long, device=start.device)
         self._newest = self.counts - 1
         self._history = history
+        # The pair in slot k has s in row 2k of the basis and y in row 2k + 1; the gradient comes last.
         self._basis = start.new_zeros(batch, 2 * history, pixels)
         self._products = start.new_zeros(batch, 2 * history + 1, 2 * history + 1, dtype=torch.float64)
 
     def append(self, rows: Tensor, point_changes: Tensor, gradient_changes: Tensor) -> None:
         """Remember ``(s, y)``, each ``(B, n)``, of the rows of a mask where y.s is clearly positive."""
         curvatures = _dot(point_changes, gradient_changes)
-        lengths = (_dot(gradient_changes, gradient_changes) * _dot(point_changes, point_changes)).sqrt()
+        lengths = _dot(gradient_changes, gradient_changes).sqrt() * _dot(point_changes, point_changes).sqrt()
         kept = (rows & (curvatures > CLEARLY_POSITIVE * lengths)).nonzero().flatten()
-        slots = (self._newest[kept] + 1) % self._history
-        self._newest[kept] = slots
+        self._newest[kept] = (self._newest[kept] + 1) % self._history
         self.counts[kept] = (self.counts[kept] + 1).clamp(max=self._history)
-        for vectors, places in ((point_changes, slots), (gradient_changes, slots + self._history)):
-            self._basis[kept, places] = vectors[kept]
-        self._multiply(kept, slots, torch.stack([point_changes, gradient_changes], dim=1))
+        for row in kept.tolist():
+            self._write(row, int(self._newest[row]), point_changes[row], gradient_changes[row])
 
-    def _multiply(self, rows: Tensor, slots: Tensor, vectors: Tensor) -> None:
-        """Write the inner products of the newest s and y, ``vectors`` (B, 2, n), into the table."""
-        products = (self._basis @ vectors.transpose(1, 2)).double()[rows]
-        for which, places in enumerate((slots, slots + self._history)):
-            self._products[rows, places, :-1] = products[:, :, which]
-            self._products[rows, :-1, places] = products[:, :, which]
+    def _write(self, row: int, slot: int, point_change: Tensor, gradient_change: Tensor) -> None:
+        """Put a pair in its slot, and its inner products with all others in the table."""
+        place = slice(2 * slot, 2 * slot + 2)
+        self._basis[row, place] = torch.stack([point_change, gradient_change])
+        filled = 2 * int(self.counts[row])
+        products = (self._basis[row, :filled] @ self._basis[row, place].T).double()
+        self._products[row, :filled, place] = products
+        self._products[row, place, :filled] = products.T
 
     def newton_directions(self, gradients: Tensor) -> Tensor:
         """``-H g`` of each image, ``(B, n)``, by the two-loop recursion (Nocedal & Wright 2006, 7.4)."""
-        products = (self._basis @ gradients[:, :, None]).double()[:, :, 0]
-        self._products[:, -1, :-1] = products
-        self._products[:, :-1, -1] = products
+        used = 2 * int(self.counts.max())
+        basis = self._basis[:, :used]
+        products = torch.stack(
+            [vectors @ gradient for vectors, gradient in zip(basis, gradients, strict=True)]
+        )
+        self._products[:, -1, :used] = products
+        self._products[:, :used, -1] = products
         coefficients = self._two_loops().to(gradients.dtype)
-        from_history = (coefficients[:, None, :-1] @ self._basis)[:, 0]
-        return torch.addcmul(from_history, coefficients[:, -1:], gradients)
+        from_history = torch.stack(
+            [share @ vectors for share, vectors in zip(coefficients[:, :used], basis, strict=True)]
+        )
+        return from_history.addcmul_(coefficients[:, -1:], gradients)
 
     def _two_loops(self) -> Tensor:
-        """Coefficients of the direction on the basis, ``(B, 2 history + 1)``."""
+        """Coefficients of the direction on the basis and the gradient, ``(B, 2 history + 1)``."""
         every = torch.arange(len(self.counts), device=self.counts.device)
         coefficients = torch.zeros_like(self._products[:, 0])
         coefficients[:, -1] = -1
         shares = []
         ages = range(int(self.counts.max()))
         for age in ages:
-            slot, inverse_curvature = self._pair(age)
-            share = inverse_curvature * _dot(coefficients, self._products[every, slot])
-            coefficients[every, slot + self._history] -= share
+            point_change, gradient_change, inverse_curvature = self._pair(age)
+            share = inverse_curvature * _dot(coefficients, self._products[every, point_change])
+            coefficients[every, gradient_change] -= share
             shares.append(share)
         coefficients *= self._initial_hessian()[:, None]
         for age in reversed(ages):
-            slot, inverse_curvature = self._pair(age)
-            back = inverse_curvature * _dot(coefficients, self._products[every, slot + self._history])
-            coefficients[every, slot] += shares[age] - back
+            point_change, gradient_change, inverse_curvature = self._pair(age)
+            back = inverse_curvature * _dot(coefficients, self._products[every, gradient_change])
+            coefficients[every, point_change] += shares[age] - back
         return coefficients
 
-    def _pair(self, age: int) -> tuple[Tensor, Tensor]:
-        """Each row's slot of its pair of this age, and 1/(y.s); 0 where there is no such pair."""
+    def _pair(self, age: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Where each row's s and y of this age stand, and 1/(y.s); 0 where there is no such pair."""
         every = torch.arange(len(self.counts), device=self.counts.device)
-        slot = (self._newest - age) % self._history
-        curvature = self._products[every, slot, slot + self._history]
-        return slot, torch.where(age < self.counts, 1 / curvature, 0.0)
+        point_change = 2 * ((self._newest - age) % self._history)
+        curvature = self._products[every, point_change, point_change + 1]
+        return point_change, point_change + 1, torch.where(age < self.counts, 1 / curvature, 0.0)
 
     def _initial_hessian(self) -> Tensor:
         """The inverse Hessian's scale y.s / y.y of each row's newest pair; 1 where there is none."""
         every = torch.arange(len(self.counts), device=self.counts.device)
-        slot = self._newest.clamp(min=0)
-        curvature = self._products[every, slot, slot + self._history]
-        square = self._products[every, slot + self._history, slot + self._history]
+        gradient_change = 2 * self._newest.clamp(min=0) + 1
+        curvature = self._products[every, gradient_change - 1, gradient_change]
+        square = self._products[every, gradient_change, gradient_change]
         return torch.where(self.counts > 0, curvature / square, 1.0)
 
     def clear(self, rows: Tensor) -> None:
@@ -202,10 +220,16 @@ class CurvaturePairs:
         self.counts[rows] = 0
         self._newest[rows] = -1
         self._basis[rows] = 0
+        self._products[rows] = 0
 
     def keep(self, rows: Tensor) -> None:
         """Forget all images but these (indices)."""
         keep_rows(self, rows)
+
+
+def _updated(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:
+    """``new`` in the rows of a mask, ``old`` elsewhere; no copy where the mask holds all rows."""
+    return new if bool(rows.all()) else torch.where(rows[:, None], new, old)
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

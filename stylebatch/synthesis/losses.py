@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.projection import layer_channels, layer_positions
@@ -26,6 +27,7 @@ class _GramMatrix(torch.autograd.Function):
         return flat.transpose(1, 2) @ flat / flat.shape[1]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
         (flat,) = ctx.saved_tensors  # type: ignore[attr-defined]
         batch, filters, height, width = ctx.shape  # type: ignore[attr-defined]

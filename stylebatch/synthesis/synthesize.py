@@ -161,12 +161,12 @@ class _Batch:
     def _retire(self) -> None:
         """Take the images that have stopped out of the batch."""
         for row, index in enumerate(self._active):
-            self._images[index] = self._optimizer.points[row]
             if self._optimizer.stopped[row] is None and self._has_converged(self._curves[index]):
                 self._optimizer.stopped[row] = StopReason.CONVERGED
             self._reasons[index] = self._optimizer.stopped[row] or StopReason.ITERATIONS
         going = [row for row, reason in enumerate(self._optimizer.stopped) if reason is None]
         if len(going) < len(self._active):
+            self._keep_images()
             self._active = [self._active[row] for row in going]
             kept = torch.tensor(going, dtype=torch.long, device=self._network.device)
             self._optimizer.keep(kept)
@@ -175,6 +175,11 @@ class _Batch:
             if self._bounds is not None:
                 self._bounds.keep(kept)
 
+    def _keep_images(self) -> None:
+        """Note the best images so far; the optimiser forgets those that stop."""
+        for row, index in enumerate(self._active):
+            self._images[index] = self._optimizer.points[row]
+
     def _has_converged(self, curve: Sequence[float]) -> bool:
         if self._recipe.tolerance == 0 or len(curve) <= TOLERANCE_WINDOW:
             return False
@@ -182,6 +187,7 @@ class _Batch:
 
     def solutions(self, publish: Publish) -> list[Solution]:
         """The results, with the losses of the published pictures."""
+        self._keep_images()
         images = _as_images(self._images, self._shape).cpu().contiguous()
         published = [
             publish(image, problem.recipe) for image, problem in zip(images, self._problems, strict=True)

@@ -7,6 +7,7 @@ the family of a file is stated or known from its checksum, never guessed: keys a
 import hashlib
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -173,11 +174,13 @@ def _known_family(sha256: str, name: str) -> str:
 
 def _load(path: Path, name: str) -> Mapping[str, Any]:
     try:
-        entries = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of old pickles before it refuses them
+            entries = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, LookupError, RuntimeError, EOFError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise WeightsError(
-            f"the weights {name} are not a file of tensors (torch.save of a state dict): "
-            f"{str(error).splitlines()[0][:200]}"
+            f"the weights {name} are not a file of tensors (torch.save of a state dict): {reason}"
         ) from error
     if not isinstance(entries, Mapping):
         raise WeightsError(f"the weights {name} hold a {type(entries).__name__}, not a state dict")
@@ -199,8 +202,9 @@ def _filters(entries: Mapping[str, Any], layer: str) -> tuple[Any, Any]:
         dequantised = table[indices.long()] if table.shape == (256,) else table
         return dequantised, entries.get(f"{keras}_b")
     for prefix in (f"features.{_torchvision_index(layer)}", layer):
-        if f"{prefix}.weight" in entries:
-            return entries[f"{prefix}.weight"], entries.get(f"{prefix}.bias")
+        weight, bias = entries.get(f"{prefix}.weight"), entries.get(f"{prefix}.bias")
+        if weight is not None or bias is not None:
+            return weight, bias
     return None, None
 
 

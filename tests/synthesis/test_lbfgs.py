@@ -100,7 +100,7 @@ def test_it_converges(function: Function, evaluations: int) -> None:
 
 
 def test_the_scale_of_a_loss_does_not_matter() -> None:
-    for scale in (2.0**-50, 1.0, 2.0**50):
+    for scale in (2.0**-50, 1.0, 2.0**58):
         (found,) = minimise([quadratic(100, scale)], start_points(1), 40)
         assert found.best[-1] < 1e-6 * found.best[0], scale
 

@@ -1,0 +1,57 @@
+"""How many workers, with how many threads."""
+
+import pytest
+
+from stylebatch.cluster.fleet import FleetPlan, Resources, plan_fleet
+from stylebatch.errors import ClusterError
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "workers", "plan"),
+    [
+        (1, 0, None, FleetPlan(1, 1, is_gpu=False)),
+        (2, 0, None, FleetPlan(1, 2, is_gpu=False)),
+        (4, 0, None, FleetPlan(1, 4, is_gpu=False)),
+        (7, 0, None, FleetPlan(1, 7, is_gpu=False)),
+        (8, 0, None, FleetPlan(2, 4, is_gpu=False)),
+        (64, 0, None, FleetPlan(16, 4, is_gpu=False)),
+        (2, 0, 2, FleetPlan(2, 1, is_gpu=False)),
+        (8, 0, 3, FleetPlan(3, 2, is_gpu=False)),
+        (8, 1, None, FleetPlan(1, 4, is_gpu=True)),
+        (2, 1, None, FleetPlan(1, 2, is_gpu=True)),
+        (96, 8, None, FleetPlan(8, 4, is_gpu=True)),
+        (4, 8, None, FleetPlan(8, 1, is_gpu=True)),
+        (16, 4, 2, FleetPlan(2, 4, is_gpu=True)),
+    ],
+)
+def test_the_fleet_suits_the_machine(cpus: int, gpus: int, workers: int | None, plan: FleetPlan) -> None:
+    assert plan_fleet(Resources(cpus, gpus), workers) == plan
+
+
+def test_more_workers_than_cores_are_refused() -> None:
+    with pytest.raises(ClusterError, match=r"^3 workers need 3 processor cores, but Ray has 2; give fewer, or"):
+        plan_fleet(Resources(2, 0), 3)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "workers", "device", "plan"),
+    [
+        (8, 2, None, "cpu", FleetPlan(2, 4, is_gpu=False)),
+        (8, 2, None, "gpu", FleetPlan(2, 4, is_gpu=True)),
+        (2, 0, None, "gpu", FleetPlan(1, 2, is_gpu=True)),
+        (0, 0, None, "gpu", FleetPlan(1, 1, is_gpu=True)),
+        (0, 0, 20, "gpu", FleetPlan(20, 1, is_gpu=True)),
+    ],
+)
+def test_the_user_may_say_what_to_work_on(
+    cpus: int, gpus: int, workers: int | None, device: str, plan: FleetPlan
+) -> None:
+    """A cluster that starts GPU machines on demand has none before there is work."""
+    assert plan_fleet(Resources(cpus, gpus), workers, device) == plan
+
+
+@pytest.mark.parametrize("cpus", range(1, 40))
+@pytest.mark.parametrize("workers", [None, 1])
+def test_workers_never_ask_for_more_cores_than_there_are(cpus: int, workers: int | None) -> None:
+    plan = plan_fleet(Resources(cpus, 0), workers)
+    assert 1 <= plan.workers * plan.threads <= cpus
