@@ -28,7 +28,8 @@ from stylebatch.recipe import PAPER_STYLE_LAYERS, Recipe
 from stylebatch.synthesis.synthesize import Problem, Solution, synthesize, white_noise
 from stylebatch.synthesis.targets import Targets, content_targets, style_targets
 from stylebatch.synthesis.vgg import VGG19
-from stylebatch.synthesis.weights import bundled_weights, read_weights
+from stylebatch.synthesis.families import bundled_weights
+from stylebatch.synthesis.weights import read_weights
 
 RATIOS = (1e-5, 1e-4, 1e-3, 1e-2)
 """α/β, the columns of Figure 3."""

@@ -22,7 +22,7 @@ from stylebatch.pictures import decode, read_provenance
 from stylebatch.recipe import Recipe
 from stylebatch.results import read_results
 from stylebatch.storage import UriStore
-from stylebatch.synthesis.weights import BUNDLED_SHA256, bundled_weights
+from stylebatch.synthesis.families import BUNDLED_SHA256, bundled_weights
 
 SMALL = ["--set", "size=32", "--set", "iterations=3", "--workers", "1"]
 

@@ -3,10 +3,10 @@
 from stylebatch.job import DEFAULT_UNIT_SIZE, Job
 from stylebatch.manifest import open_manifest, resolve_locations, validate
 from stylebatch.objectstore import ObjectStore, resolve_uri
-from stylebatch.pair.networks import locate_weights
+from stylebatch.pair.weight_files import locate_weights
 from stylebatch.recipe import Recipe
 from stylebatch.results import RESERVED_COLUMNS
-from stylebatch.synthesis.weights import file_sha256
+from stylebatch.synthesis.families import file_sha256
 
 
 def make_job(

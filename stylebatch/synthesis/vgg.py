@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import LAYERS
+from stylebatch.synthesis.families import INPUT_FORMS
 from stylebatch.synthesis.projection import layer_positions
-from stylebatch.synthesis.weights import CONVOLUTIONS, INPUT_FORMS, Weights
+from stylebatch.synthesis.weights import CONVOLUTIONS, Weights
 
 POOLINGS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "average": functional.avg_pool2d,

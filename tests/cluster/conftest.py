@@ -29,7 +29,9 @@ def make_task() -> Callable[..., Task]:
 def make_candidate(make_task: Callable[..., Task]) -> Callable[..., Candidate]:
     """``make_candidate(number, *styles, group="g", largest_batch=1, is_suspect=False, ...)``."""
 
-    def make(number: int, *styles: str, group: str = "g", largest_batch: int = 1, **changes: Any) -> Candidate:
+    def make(
+        number: int, *styles: str, group: str = "g", largest_batch: int = 1, **changes: Any
+    ) -> Candidate:
         task = make_task(number, *styles, attempt=changes.pop("attempt", 1))
         return Candidate(task, group, largest_batch, **changes)
 

@@ -96,9 +96,7 @@ def test_a_damaged_job_json_is_said(make_job: JobMaker, store: MemoryStore, data
 
 
 @pytest.mark.parametrize("data", [b"[]", b"{}", b"null", b'{"recipe": 3}', b'{"name": "something else"}'])
-def test_the_job_json_of_another_program_is_said(
-    make_job: JobMaker, store: MemoryStore, data: bytes
-) -> None:
+def test_the_job_json_of_another_program_is_said(make_job: JobMaker, store: MemoryStore, data: bytes) -> None:
     store.put("s3://bucket/out/job.json", data)
     with pytest.raises(JobError, match=r"job\.json is not a stylebatch job; give another --output"):
         claim_output(make_job(), store)

@@ -11,8 +11,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from stylebatch.errors import PictureError
 from stylebatch.pictures import decode
 from stylebatch.pictures.encoding import as_published, encode, to_pillow, to_tensor
-from stylebatch.recipe import FILE_SUFFIXES
-from stylebatch.recipe import FIELDS, field_rule
+from stylebatch.recipe import FIELDS, FILE_SUFFIXES, field_rule
 
 PROVENANCE = {"seed": 7, "recipe": {"format": "png", "β": 1e3}, "losses": [1.5, 0.25]}
 

@@ -12,10 +12,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from stylebatch.recipe import Recipe
+from stylebatch.synthesis.families import bundled_weights
 from stylebatch.synthesis.synthesize import Problem, white_noise
 from stylebatch.synthesis.targets import Targets, blend_styles, content_targets, style_targets
 from stylebatch.synthesis.vgg import VGG19
-from stylebatch.synthesis.weights import CONVOLUTIONS, Weights, bundled_weights, filter_shapes, read_weights
+from stylebatch.synthesis.weights import CONVOLUTIONS, Weights, filter_shapes, read_weights
 
 
 @pytest.fixture(scope="session")

