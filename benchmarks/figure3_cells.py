@@ -25,10 +25,10 @@ from PIL import Image
 from torch import Tensor
 
 from stylebatch.recipe import PAPER_STYLE_LAYERS, Recipe
+from stylebatch.synthesis.families import bundled_weights
 from stylebatch.synthesis.synthesize import Problem, Solution, synthesize, white_noise
 from stylebatch.synthesis.targets import Targets, content_targets, style_targets
 from stylebatch.synthesis.vgg import VGG19
-from stylebatch.synthesis.families import bundled_weights
 from stylebatch.synthesis.weights import read_weights
 
 RATIOS = (1e-5, 1e-4, 1e-3, 1e-2)

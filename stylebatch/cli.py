@@ -72,6 +72,12 @@ def _add_run(commands: Any) -> None:
     run.set_defaults(command=_run)
 
 
+def _add_picture_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-pixels", type=_positive, metavar="N", help="refuse source images of more pixels (200 million)"
+    )
+
+
 def _add_worker_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_positive, metavar="N", help="default: by GPUs, or by cores")
     parser.add_argument(
@@ -83,6 +89,7 @@ def _add_worker_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=_positive, metavar="N", help="at most N pictures in a forward pass; default: by size"
     )
+    _add_picture_limit(parser)
 
 
 def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +111,7 @@ def _add_stylize(commands: Any) -> None:
     )
     one.add_argument("--output", "-o", required=True, metavar="OUT.png", help="the file to write")
     _add_recipe_options(one)
+    _add_picture_limit(one)
     one.set_defaults(command=_stylize)
 
 
@@ -154,6 +162,7 @@ def _run_manifest(options: argparse.Namespace, manifest_uri: str, output: str, r
     from stylebatch.cluster.jobs import make_job
     from stylebatch.display import closing_lines
     from stylebatch.job import DEFAULT_UNIT_SIZE
+    from stylebatch.pictures import DEFAULT_MAX_PIXELS
     from stylebatch.storage import UriStore
 
     store = UriStore()
@@ -167,6 +176,7 @@ def _run_manifest(options: argparse.Namespace, manifest_uri: str, output: str, r
             address=options.address,
             device=options.device,
             largest_batch=options.batch,
+            max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
             observe=observe,
         )
     print(*closing_lines(tally, job.manifest.num_rows, job.output), sep="\n")
@@ -203,6 +213,7 @@ def _stylize(options: argparse.Namespace) -> int:
     from stylebatch.manifest import resolve_locations
     from stylebatch.objectstore import resolve_uri
     from stylebatch.pair.stylize import stylize_file
+    from stylebatch.pictures import DEFAULT_MAX_PIXELS
     from stylebatch.storage import UriStore
 
     recipe = resolve_locations(_with_format(_recipe(options), options))
@@ -211,7 +222,13 @@ def _stylize(options: argparse.Namespace) -> int:
     started = time.monotonic()
     with _evaluations_shown(recipe.iterations) as on_evaluation:
         solution = stylize_file(
-            content, styles, resolve_uri(options.output), recipe, UriStore(), on_evaluation=on_evaluation
+            content,
+            styles,
+            resolve_uri(options.output),
+            recipe,
+            UriStore(),
+            max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
+            on_evaluation=on_evaluation,
         )
     print(
         f"{options.output}: {solution.image.shape[2]} x {solution.image.shape[1]}, loss {solution.loss:.4g} "

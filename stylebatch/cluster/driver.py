@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from stylebatch.cluster.fleet import Fleet, FleetPlan, Member, connected, plan_fleet
+from stylebatch.cluster.fleet import Fleet, Member, connected, plan_fleet
 from stylebatch.cluster.lookahead import LookAhead
 from stylebatch.cluster.progress import Observer, Progress
 from stylebatch.cluster.schedule import (
@@ -38,6 +38,7 @@ from stylebatch.job import (
     tally_finished,
 )
 from stylebatch.objectstore import ObjectStore
+from stylebatch.pictures import DEFAULT_MAX_PIXELS
 from stylebatch.results import Row
 from stylebatch.work import Outcome, Task, failed_row
 
@@ -55,6 +56,7 @@ def run_job(
     address: str | None = None,
     device: str = "auto",
     largest_batch: int | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
     observe: Observer = lambda progress: None,
 ) -> Tally:
     """Run a job to its end; what an earlier run has finished is not done again.
@@ -66,6 +68,7 @@ def run_job(
         address: A Ray cluster; None starts Ray on this machine.
         device: ``gpu``, ``cpu``, or ``auto``: GPUs if Ray has any.
         largest_batch: The most pictures in one forward pass; None decides by size and memory.
+        max_pixels: Of a source image; a larger one fails its pair before it is decoded.
         observe: Called about twice a second.
 
     Returns:
@@ -84,7 +87,8 @@ def run_job(
         tasks = pending_tasks(job, store, finished, is_new, book)
         with connected(address) as resources:
             plan = plan_fleet(resources, workers, device)
-            _Run(job, store, book, plan, tasks, largest_batch, observe).to_the_end()
+            settings = WorkerSettings(store, job.layout, job.recipe, plan.threads, plan.is_gpu, max_pixels)
+            _Run(job, store, book, Fleet(plan, settings), tasks, largest_batch, observe).to_the_end()
     publish_success(job, store, book.tally)
     return book.tally
 
@@ -97,7 +101,7 @@ class _Run:
         job: Job,
         store: ObjectStore,
         book: UnitBook,
-        plan: FleetPlan,
+        fleet: Fleet,
         tasks: Iterator[Task],
         largest_batch: int | None,
         observe: Observer,
@@ -107,9 +111,9 @@ class _Run:
         self._book = book
         self._observe = observe
         self._backlog = Backlog()
-        self._depth = DEPTH_PER_WORKER * plan.workers
-        self._lookahead = LookAhead(tasks, store, self._depth, plan.is_gpu, most=largest_batch)
-        self._fleet = Fleet(plan, WorkerSettings(store, job.layout, job.recipe, plan.threads, plan.is_gpu))
+        self._fleet = fleet
+        self._depth = DEPTH_PER_WORKER * fleet.plan.workers
+        self._lookahead = LookAhead(tasks, store, self._depth, fleet.plan.is_gpu, most=largest_batch)
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publisher")
         self._publishing: list[Future[None]] = []
         self._started: float | None = None

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -132,7 +132,7 @@ class Fleet:
 
     def __init__(self, plan: FleetPlan, settings: WorkerSettings) -> None:
         self.plan = plan
-        self._settings = replace(settings, threads=plan.threads, is_gpu=plan.is_gpu)
+        self._settings = settings
         self._start_failures = 0
         self.members = [self._start() for _ in range(plan.workers)]
 

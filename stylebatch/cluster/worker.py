@@ -26,6 +26,8 @@ class WorkerSettings:
     """For torch, and so the processor cores that the worker keeps busy."""
     is_gpu: bool
     """Whether it was given a GPU."""
+    max_pixels: int
+    """Of a source image; a larger one is refused."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,15 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         import torch
 
-        from stylebatch.pair.batch import BatchRunner
+        from stylebatch.pair.batch import BatchRunner, Limits
 
         torch.set_num_threads(settings.threads)
         compute = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(settings.threads,))
         self._device = "cuda" if settings.is_gpu else "cpu"
         self._recipe = settings.recipe
-        self._runner = BatchRunner(settings.store, settings.layout, self._device, compute)
+        self._runner = BatchRunner(
+            settings.store, settings.layout, self._device, compute, Limits(max_pixels=settings.max_pixels)
+        )
 
     def prepare(self) -> WorkerInfo:
         """Load the weights of the job's recipe.

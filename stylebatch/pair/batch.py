@@ -13,6 +13,7 @@ from stylebatch.pair.loading import LoadedPair, Loader
 from stylebatch.pair.networks import load_network
 from stylebatch.pair.publishing import publish, solution_facts
 from stylebatch.pair.targets import TargetCache
+from stylebatch.pictures import DEFAULT_MAX_PIXELS
 from stylebatch.pictures.encoding import as_published
 from stylebatch.recipe import Recipe
 from stylebatch.results import Layout
@@ -32,6 +33,8 @@ class Limits:
     """For decoded images."""
     target_cache_bytes: int = 512 * 2**20
     """For responses and Gram matrices."""
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    """Of a source image; a larger one is refused before it is decoded."""
 
 
 class BatchRunner:
@@ -63,7 +66,7 @@ class BatchRunner:
         self._device = device
         self._compute = compute
         self._transfer = ThreadPoolExecutor(TRANSFER_THREADS, thread_name_prefix="transfer")
-        self._loader = Loader(store, limits.picture_cache_bytes)
+        self._loader = Loader(store, limits.picture_cache_bytes, limits.max_pixels)
         self._networks: dict[tuple[str, str | None], VGG19] = {}
         self._lock = threading.Lock()
 

@@ -16,7 +16,7 @@ from stylebatch.pair.loading import LoadedPair, Loader, Source, size_sources
 from stylebatch.pair.networks import load_network
 from stylebatch.pair.publishing import encode_solution, solution_facts, source_names
 from stylebatch.pair.targets import TargetCache
-from stylebatch.pictures import decode, from_array, from_pillow
+from stylebatch.pictures import DEFAULT_MAX_PIXELS, decode, from_array, from_pillow
 from stylebatch.pictures.encoding import as_published
 from stylebatch.recipe import START_NAMES, Recipe
 from stylebatch.storage import UriStore
@@ -84,6 +84,7 @@ def stylize_file(
     store: ObjectStore,
     *,
     device: str | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
     on_evaluation: OnEvaluation = lambda evaluations: None,
 ) -> Solution:
     """Stylize one stored image and store the picture, with recipe, losses and hashes inside the file.
@@ -95,6 +96,7 @@ def stylize_file(
         recipe: Every number that decides the picture.
         store: Where everything is.
         device: A torch device; None is the GPU if there is one, else the CPU.
+        max_pixels: Of a source image; a larger one is refused before it is decoded.
         on_evaluation: Called with the number of evaluations after each.
 
     Returns:
@@ -105,7 +107,7 @@ def stylize_file(
     """
     pair_id = posixpath.basename(output).partition(".")[0]
     pair = Pair(pair_id=pair_id, row=0, content=content, styles=tuple(styles), recipe=recipe)
-    loaded = Loader(store, capacity=0).load(pair)
+    loaded = Loader(store, 0, max_pixels).load(pair)
     network = _network(recipe, device)
     solution = _solve(network, loaded, on_evaluation)
     check_solution(solution)

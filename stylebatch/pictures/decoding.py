@@ -152,7 +152,7 @@ def _check_size(size: tuple[int, int], source: str, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise PictureError(
             f"{source} is {width} x {height} pixels; at most {max_pixels} pixels are decoded "
-            "(raise the limit with max_pixels)"
+            "(raise the limit with --max-pixels)"
         )
 
 
@@ -199,7 +199,7 @@ def _plain_errors(source: str) -> Iterator[None]:
 def _plain_reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         reason = str(error).partition(",")[0]
-        return f"holds a picture that is too large to decode ({reason}); raise the limit with max_pixels"
+        return f"holds a picture that is too large to decode ({reason}); raise the limit with --max-pixels"
     if isinstance(error, MemoryError):
         return "needs more memory to decode than there is"
     if "truncated" in str(error).lower() or isinstance(error, EOFError):

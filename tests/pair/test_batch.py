@@ -28,6 +28,8 @@ from stylebatch.work import Activity, Outcome, Task
 
 PairMaker = Callable[..., Pair]
 LAYOUT = Layout("/out")
+INFINITE = {"style_weight": 1e15, "style_layer_weights": [1e15] * 5}
+"""A style loss that no float32 holds."""
 
 
 @pytest.fixture
@@ -147,7 +149,7 @@ class TestFailures:
     def test_a_loss_that_is_not_finite_fails_its_pair_alone(
         self, runner: BatchRunner, make_tasks: TaskMaker, group_sizes: list[int], store: MemoryStore
     ) -> None:
-        outcomes = by_row(runner.run(make_tasks(("c", "s"), ("d", "s", {"style_weight": 1e60}))))
+        outcomes = by_row(runner.run(make_tasks(("c", "s"), ("d", "s", INFINITE))))
         assert group_sizes == [2]
         assert statuses(outcomes) == ["ok", "failed"]
         row = outcomes[1].row or {}

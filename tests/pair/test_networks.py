@@ -10,7 +10,8 @@ import torch
 from inmemory import MemoryStore
 
 from stylebatch.errors import StorageUnavailableError, WeightsError
-from stylebatch.pair.networks import load_network, locate_weights
+from stylebatch.pair.networks import load_network
+from stylebatch.pair.weight_files import locate_weights
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.families import BUNDLED_SHA256, bundled_weights
 

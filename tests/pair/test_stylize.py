@@ -20,6 +20,8 @@ from stylebatch.pictures import read_provenance
 from stylebatch.synthesis.families import bundled_weights
 
 QUICK = Recipe(size=32, iterations=2, start="content")
+INFINITE = {"style_weight": 1e15, "style_layer_weights": [1e15] * 5}
+"""A style loss that no float32 holds."""
 CONTENT, STYLE, OTHER = picture_array(40, 30, 1), picture_array(32, 32, 2), picture_array(50, 25, 3)
 
 
@@ -151,7 +153,7 @@ class TestStylize:
         assert seen == [1, 2]
 
     def test_a_loss_that_is_not_finite_is_no_exception(self) -> None:
-        solution = stylize(CONTENT, STYLE, QUICK.replace({"style_weight": 1e60}))
+        solution = stylize(CONTENT, STYLE, QUICK.replace(INFINITE))
         assert solution.stop_reason is StopReason.NOT_FINITE
         assert torch.isfinite(solution.image).all()
 
@@ -219,9 +221,7 @@ class TestStylizeFile:
         with pytest.raises(NotFoundError):
             stylize_file("/in/gone.png", ["/in/s.png"], "/out/result.png", QUICK, store)
         with pytest.raises(SynthesisError, match="the loss was not finite"):
-            stylize_file(
-                "/in/c.png", ["/in/s.png"], "/out/r.png", QUICK.replace({"style_weight": 1e60}), store
-            )
+            stylize_file("/in/c.png", ["/in/s.png"], "/out/r.png", QUICK.replace(INFINITE), store)
         assert store.objects == before
 
     def test_a_texture_and_a_reconstruction(self, store: MemoryStore) -> None:

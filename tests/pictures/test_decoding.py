@@ -191,7 +191,7 @@ def test_a_huge_header_is_refused_before_decoding(side: int) -> None:
         decode(png_claiming(side, side), "bomb.png")
     assert str(caught.value) == (
         f"bomb.png is {side} x {side} pixels; at most 200000000 pixels are decoded "
-        "(raise the limit with max_pixels)"
+        "(raise the limit with --max-pixels)"
     )
     assert time.monotonic() - started < 1
     assert header_size(png_claiming(side, side), "bomb.png") == (side, side)

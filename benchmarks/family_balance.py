@@ -1,0 +1,107 @@
+"""Which β gives another family of weights the balance that β = 1e3 gives the original network.
+
+Run it as ``python benchmarks/family_balance.py [FAMILY=FILE ...]``. At white noise, the start that the paper
+uses, it compares the lengths of the content's and the style's gradient with respect to the pixels, over four
+pairs of photographs from scikit-image's wheel at 128 pixels. For each network it prints the style weight at
+which the two have the ratio that they have in the original network at α = 1, β = 1e3, and mean responses.
+Without arguments it measures the original network, and a ``caffe-normalised`` one that it makes from it: each
+filter is scaled so that its mean response to the eight photographs is 1.
+"""
+
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stylebatch.pictures import decode, resize
+from stylebatch.pictures.encoding import to_tensor
+from stylebatch.recipe import Recipe
+from stylebatch.synthesis.families import bundled_weights
+from stylebatch.synthesis.losses import gram_matrix, loss_scales
+from stylebatch.synthesis.synthesize import white_noise
+from stylebatch.synthesis.vgg import VGG19
+from stylebatch.synthesis.weights import CONVOLUTIONS, Weights, read_weights
+
+SIZE = 128
+PAIRS = (
+    ("astronaut.png", "hubble_deep_field.jpg"),
+    ("coffee.png", "retina.jpg"),
+    ("chelsea.png", "gravel.png"),
+    ("rocket.jpg", "ihc.png"),
+)
+
+
+def photograph(name: str) -> Tensor:
+    """A square photograph of scikit-image, ``(1, 3, SIZE, SIZE)``."""
+    package = find_spec("skimage")
+    if package is None or not package.submodule_search_locations:
+        sys.exit("run: pip install 'stylebatch[demo]'")
+    path = Path(package.submodule_search_locations[0], "data", name)
+    return to_tensor(resize(decode(path.read_bytes(), name), (SIZE, SIZE)))[None]
+
+
+def normalised(weights: Weights) -> Weights:
+    """The network whose filters' mean responses to the photographs are 1."""
+    pictures = torch.cat([photograph(name) for pair in PAIRS for name in pair])
+    responses = VGG19(weights).responses(pictures, CONVOLUTIONS)
+    filters: dict[str, tuple[Tensor, Tensor]] = {}
+    before = torch.ones(3)
+    for layer in CONVOLUTIONS:
+        mean = responses[layer].mean((0, 2, 3)).clamp(min=1e-6)
+        weight, bias = weights.filters[layer]
+        filters[layer] = (weight * before.view(1, -1, 1, 1) / mean.view(-1, 1, 1, 1), bias / mean)
+        before = mean
+    return Weights(filters, "caffe-normalised", "made here")
+
+
+def gradient_lengths(network: VGG19, content: Tensor, style: Tensor) -> tuple[float, float]:
+    """Lengths of the gradients of the content's and the style's part of the loss, at white noise."""
+    recipe = Recipe()
+    scales = loss_scales(recipe, SIZE, SIZE)
+    noise = white_noise(SIZE, SIZE, seed=0)[None].requires_grad_()
+    layers = [*recipe.content_layers, *recipe.style_layers]
+    found, of_content, of_style = (network.responses(image, layers) for image in (noise, content, style))
+    parts = (
+        sum(
+            scale * (found[layer] - of_content[layer]).square().sum()
+            for layer, scale in scales.content.items()
+        ),
+        sum(
+            scale * (gram_matrix(found[layer]) - gram_matrix(of_style[layer])).square().sum()
+            for layer, scale in scales.style.items()
+        ),
+    )
+    first, second = (torch.autograd.grad(part, noise, retain_graph=True)[0].norm().item() for part in parts)
+    return first, second
+
+
+def balance(network: VGG19) -> float:
+    """The geometric mean over the pairs of style length / content length."""
+    lengths = [gradient_lengths(network, photograph(content), photograph(style)) for content, style in PAIRS]
+    return float(torch.tensor([style / content for content, style in lengths]).log().mean().exp())
+
+
+def main() -> None:
+    """Print the table."""
+    original = read_weights(bundled_weights())
+    networks: Mapping[str, Weights] = {
+        "caffe": original,
+        "caffe-normalised": normalised(original),
+        **{
+            f"{family} {file}": read_weights(Path(file), family)
+            for family, _, file in (argument.partition("=") for argument in sys.argv[1:])
+        },
+    }
+    reference = balance(VGG19(original))
+    for name, weights in networks.items():
+        network = VGG19(weights)
+        responses = network.responses(photograph("astronaut.png"), ["conv1_1", "conv4_2", "conv5_1"])
+        means = ", ".join(f"{layer} {response.mean():.3g}" for layer, response in responses.items())
+        print(f"{name:40} style_weight {1e3 * reference / balance(network):9.3g}   mean responses: {means}")
+
+
+if __name__ == "__main__":
+    main()
