@@ -129,6 +129,7 @@ def _add_validate(commands: Any) -> None:
     check = commands.add_parser("validate", help="check a manifest", description=_validate.__doc__)
     check.add_argument("manifest", metavar="MANIFEST", help="a Parquet file or a folder of them")
     _add_recipe_options(check)
+    _add_picture_limit(check)
     check.set_defaults(command=_validate)
 
 
@@ -146,10 +147,9 @@ def _add_demo(commands: Any) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("it must be 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -296,13 +296,15 @@ def _validate(options: argparse.Namespace) -> int:
     from stylebatch.job import plan_run
     from stylebatch.manifest import open_manifest, validate
     from stylebatch.objectstore import resolve_uri
+    from stylebatch.pictures import DEFAULT_MAX_PIXELS
     from stylebatch.results import RESERVED_COLUMNS
     from stylebatch.storage import UriStore
 
     store, recipe = UriStore(), _recipe(options)
     manifest = open_manifest(store, resolve_uri(options.manifest))
     validate(manifest, recipe, RESERVED_COLUMNS)
-    plan = plan_run(itertools.islice(manifest.pairs(recipe), PLAN_PAIRS), store)
+    pairs = itertools.islice(manifest.pairs(recipe), PLAN_PAIRS)
+    plan = plan_run(pairs, store, max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS)
     print(*plan_lines(plan, manifest.num_rows), sep="\n")
     return SOME_FAILED if plan.unreadable else ALL_OK
 
@@ -365,7 +367,7 @@ def _read_yaml(location: str) -> dict[str, Any]:
 
     try:
         fields = yaml.safe_load(UriStore().get(resolve_uri(location)))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{location} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict):
         raise RecipeError(f"{location} holds no fields; write lines of the form field: value")

@@ -75,8 +75,8 @@ def _worker_table(workers: Iterable[WorkerProgress]) -> Table:
 
 def closing_lines(tally: Tally, total: int, output: str) -> Iterator[str]:
     """What a run says at its end: how many failed, why, and where to look."""
-    before = f" ({tally.skipped} of them before this run)" if tally.skipped else ""
-    yield f"{tally.ok} of {count(total, 'pair')} ok, {tally.failed} failed{before}."
+    before = f" {tally.skipped} had ended before this run." if tally.skipped else ""
+    yield f"{tally.ok} of {count(total, 'pair')} ok, {tally.failed} failed.{before}"
     for kind, number in tally.error_counts.most_common():
         yield f"  {number} x {kind}:"
         yield from (f"    {example}" for example in tally.error_examples[kind])
@@ -102,3 +102,5 @@ def plan_lines(plan: RunPlan, rows: int) -> Iterator[str]:
     if plan.unreadable:
         yield f"  {count(len(plan.unreadable), 'pair')} would fail:"
         yield from (f"    {reason}" for reason in plan.unreadable[:MOST_SHAPES])
+        if len(plan.unreadable) > MOST_SHAPES:
+            yield f"    ... and {len(plan.unreadable) - MOST_SHAPES} more"

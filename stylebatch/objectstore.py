@@ -45,6 +45,10 @@ class ObjectStore(Protocol):
         """The object's length in bytes. Raises NotFoundError."""
         ...
 
+    def version(self, uri: str) -> str:
+        """A text that changes when the object does. Raises NotFoundError."""
+        ...
+
     def put(self, uri: str, data: bytes) -> None:
         """Store the object, replacing what was there."""
         ...

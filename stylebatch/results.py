@@ -62,6 +62,7 @@ RESULT_SCHEMA = pa.schema(
         ("host", pa.string()),
         ("content_sha256", pa.string()),
         ("style_sha256", pa.list_(pa.string())),
+        ("start_sha256", pa.string()),
         ("weights_sha256", pa.string()),
         ("image_sha256", pa.string()),
         ("stylebatch_version", pa.string()),
@@ -126,8 +127,8 @@ class Layout:
         """The unit of a part's URI; None for anything else."""
         name = uri.removeprefix(self.results + "/")
         digits = name.removeprefix("part-").removesuffix(".parquet")
-        is_part = name == f"part-{digits}.parquet" and digits.isascii() and digits.isdigit()
-        return int(digits) if is_part else None
+        is_number = digits.isascii() and digits.isdigit()
+        return int(digits) if is_number and uri == self.part(int(digits)) else None
 
 
 def encode_record(row: Row) -> bytes:

@@ -1,5 +1,6 @@
 """A store in memory that notes what is done with it, and small pictures and manifests to put into it."""
 
+import hashlib
 import io
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,9 @@ class MemoryStore:
     def size(self, uri: str) -> int:
         self._note("size", uri)
         return len(self._object(uri))
+
+    def version(self, uri: str) -> str:
+        return hashlib.sha256(self._read("version", uri, 0, None)).hexdigest()
 
     def put(self, uri: str, data: bytes) -> None:
         self._note("put", uri)

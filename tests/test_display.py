@@ -90,7 +90,7 @@ class TestProgress:
             progress(workers=(worker(BUSY), worker(Activity()), worker(Activity("starting"))))
         )
         assert line == (
-            "250/1000 done, 10 failed, 100 pairs/h, 7 h 30 min left | "
+            "250/1000 done, 10 failed, 101 pairs/h, 7 h 23 min left | "
             "cat--night-1a2b and 2 more (120/500); idle; starting"
         )
 
@@ -110,7 +110,7 @@ class TestLiveView:
     def test_it_shows_the_state_and_every_worker(self) -> None:
         view = live_view(progress(workers=(worker(BUSY), worker(Activity("starting"), "", ""))))
         text = rendered(view)
-        for part in ("250 of 1000 pairs", "10 failed", "100/h", "7 h 30 min left"):
+        for part in ("250 of 1000 pairs", "10 failed", "101/h", "7 h 23 min left"):
             assert part in text
         first, second = (line for line in text.splitlines() if "worker" in line)
         assert "worker 1" in first

@@ -233,7 +233,7 @@ class _Run:
             if is_poison(candidate):
                 message = (
                     f"{MOST_DEATHS} worker processes died while they worked on this pair alone; the last: "
-                    f"{str(error).splitlines()[0]}"
+                    f"{' '.join(str(error).split())[:300] or type(error).__name__}"
                 )
                 pair = candidate.task.pair
                 row = failed_row(pair, "WorkerDied", message, candidate.task.attempt - 1)

@@ -88,11 +88,16 @@ def plan_fleet(resources: Resources, workers: int | None, device: str = "auto") 
     """
     if device == "gpu" or (device == "auto" and resources.gpus):
         count = workers or max(1, resources.gpus)
+        if device == "auto" and count > resources.gpus:
+            raise ClusterError(
+                f"{count} workers need a GPU each, but Ray has {resources.gpus}; give fewer --workers, "
+                "--device cpu, or --device gpu if the cluster starts its GPU machines on demand"
+            )
         return FleetPlan(count, max(1, min(THREADS_PER_WORKER, resources.cpus // count)), is_gpu=True)
     count = workers or max(1, resources.cpus // THREADS_PER_WORKER)
     if count > resources.cpus:
         raise ClusterError(
-            f"{count} workers need {count} processor cores, but Ray has {resources.cpus}; give fewer, or "
+            f"--workers {count} needs as many processor cores, but Ray has {resources.cpus}; give fewer, or "
             "--device gpu if the cluster starts its GPU machines on demand"
         )
     return FleetPlan(count, resources.cpus // count, is_gpu=False)

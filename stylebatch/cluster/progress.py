@@ -39,14 +39,24 @@ class Progress:
 
     @property
     def pairs_per_hour(self) -> float | None:
-        """The rate of this run; None before its first picture."""
-        return 3600 * self.new / self.seconds if self.new and self.seconds > 0 else None
+        """The rate of this run, by the evaluations done; None before the first."""
+        done = self.new + self._under_way
+        return 3600 * done / self.seconds if done and self.seconds > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
-        """At this rate; None before the first picture."""
+        """At this rate; None before the first evaluation."""
         rate = self.pairs_per_hour
-        return 3600 * (self.total - self.ok - self.failed) / rate if rate else None
+        left = self.total - self.ok - self.failed - self._under_way
+        return 3600 * max(0.0, left) / rate if rate else None
+
+    @property
+    def _under_way(self) -> float:
+        """Pairs' worth of evaluations in batches that are being synthesized."""
+        activities = [worker.activity for worker in self.workers]
+        return sum(
+            len(one.pair_ids) * one.evaluations / one.iterations for one in activities if one.iterations
+        )
 
 
 Observer = Callable[[Progress], None]

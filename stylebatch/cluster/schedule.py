@@ -69,14 +69,14 @@ class Backlog:
             is_idle: Whether it has no other batch.
         """
         eligible = [one for one in self._waiting if is_idle or not one.is_suspect]
-        if not eligible:
+        if not eligible or (not is_idle and self._has_overdue_suspect()):
             return []
         held = self._held.setdefault(worker, deque(maxlen=STYLES_HELD))
         anchor = _anchor(eligible, held)
         share = math.ceil(len(self._waiting) / workers)
         most = 1 if anchor.is_suspect else min(anchor.largest_batch, share)
         batch = [anchor, *(one for one in eligible if _can_join(one, anchor))][:most]
-        self._remove(batch)
+        self._remove(batch, eligible[0])
         _remember(held, batch)
         return batch
 
@@ -84,12 +84,19 @@ class Backlog:
         """The worker is gone."""
         self._held.pop(worker, None)
 
-    def _remove(self, batch: list[Candidate]) -> None:
+    def _has_overdue_suspect(self) -> bool:
+        """Whether a suspect has waited so long that no busy worker gets more, until one of them is idle."""
+        return any(one.is_suspect and one.passed_over >= MOST_PASSED_OVER for one in self._waiting)
+
+    def _remove(self, batch: list[Candidate], oldest: Candidate) -> None:
+        """Take a batch out; the oldest of all, and of those that were eligible, note being passed over."""
         taken = {id(candidate) for candidate in batch}
-        rest = [one for one in self._waiting if id(one) not in taken]
-        if rest and rest[0] is self._waiting[0]:
-            rest[0] = replace(rest[0], passed_over=rest[0].passed_over + 1)
-        self._waiting = rest
+        passed_over = {id(self._waiting[0]), id(oldest)}
+        self._waiting = [
+            replace(one, passed_over=one.passed_over + 1) if id(one) in passed_over else one
+            for one in self._waiting
+            if id(one) not in taken
+        ]
 
 
 def _anchor(eligible: list[Candidate], held: Collection[str]) -> Candidate:

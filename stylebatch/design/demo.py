@@ -35,16 +35,16 @@ class DemoPair(NamedTuple):
 
 
 DEMO_PAIRS: tuple[DemoPair, ...] = (
-    DemoPair("astronaut-hubble", "astronaut.png", "hubble_deep_field.jpg", "An astronaut in deep space", 1e3),
-    DemoPair("coffee-retina", "coffee.png", "retina.jpg", "Coffee, seen on a retina", 1e3),
+    DemoPair("astronaut-ihc", "astronaut.png", "ihc.png", "An astronaut, under the microscope", 1e3),
+    DemoPair("coffee-retina", "coffee.png", "retina.jpg", "Coffee, seen on a retina", 4e3),
     DemoPair("chelsea-gravel", "chelsea.png", "gravel.png", "Chelsea the cat, in gravel", 1e3),
-    DemoPair("rocket-ihc", "rocket.jpg", "ihc.png", "A rocket, under the microscope", 1e3),
+    DemoPair("rocket-hubble", "rocket.jpg", "hubble_deep_field.jpg", "A rocket, bound for deep space", 5e2),
 )
 
 DEMO_RECIPE: Mapping[str, tuple[Any, pa.DataType]] = {
     "start": ("content", pa.string()),
-    "size": (256, pa.int64()),
-    "iterations": (120, pa.int64()),
+    "size": (224, pa.int64()),
+    "iterations": (100, pa.int64()),
 }
 """The recipe columns that are the same in every row, with their types: a demo that ends in minutes."""
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from stylebatch.errors import PictureError, StylebatchError
 from stylebatch.manifest import Pair
 from stylebatch.objectstore import ObjectStore
-from stylebatch.pictures import header_size, output_size, style_output_size
+from stylebatch.pictures import DEFAULT_MAX_PIXELS, header_size, output_size, style_output_size
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.projection import largest_batch, projected_bytes
 
@@ -24,9 +24,10 @@ REMEMBERED = 16_384
 class ShapeReader:
     """Tells the size of a pair's picture without decoding a pixel. Threads may share it."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         self._store = store
-        self._picture_size = lru_cache(REMEMBERED)(self._read_picture_size)
+        self._max_pixels = max_pixels
+        self.picture_size = lru_cache(REMEMBERED)(self._read_picture_size)
 
     def output_size(self, pair: Pair) -> tuple[int, int]:
         """Width and height of the picture that a pair will have, in pixels.
@@ -36,14 +37,18 @@ class ShapeReader:
             PictureError: It is no picture.
         """
         if pair.content is not None:
-            return output_size(pair.recipe, *self._picture_size(pair.content))
-        return style_output_size(pair.recipe, *self._picture_size(pair.styles[0]))
+            return output_size(pair.recipe, *self.picture_size(pair.content))
+        return style_output_size(pair.recipe, *self.picture_size(pair.styles[0]))
 
     def _read_picture_size(self, uri: str) -> tuple[int, int]:
+        """Width and height of a stored image."""
         try:
-            return header_size(self._store.get_range(uri, 0, HEADER_BYTES), uri)
+            width, height = header_size(self._store.get_range(uri, 0, HEADER_BYTES), uri)
         except PictureError:
-            return header_size(self._store.get(uri), uri)
+            width, height = header_size(self._store.get(uri), uri)
+        if width * height > self._max_pixels:
+            raise PictureError(f"{uri} is {width} x {height} pixels; the limit is {self._max_pixels}")
+        return width, height
 
 
 def batch_group(pair: Pair, width: int, height: int) -> Hashable:
@@ -69,12 +74,16 @@ class RunPlan:
     """Why the shape of some pairs is not known; they will fail."""
 
 
-def plan_run(pairs: Iterable[Pair], store: ObjectStore, is_gpu: bool = False) -> RunPlan:
+def plan_run(
+    pairs: Iterable[Pair], store: ObjectStore, is_gpu: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> RunPlan:
     """Look at the headers of pairs' images and tell what a run would do."""
-    reader = ShapeReader(store)
+    reader = ShapeReader(store, max_pixels)
 
     def look(pair: Pair) -> tuple[Pair, tuple[int, int]] | str:
         try:
+            for style in pair.styles:
+                reader.picture_size(style)
             return pair, reader.output_size(pair)
         except StylebatchError as error:
             return f"{pair.pair_id}: {error}"

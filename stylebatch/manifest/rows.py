@@ -171,7 +171,7 @@ class PairMaker:
         except RecipeError as error:
             return _Settings(None, str(error).removeprefix("recipe: "), identity)
         except StorageError as error:
-            return _Settings(None, f"start or weights: {error}", identity)
+            return _Settings(None, str(error), identity)
         return _Settings(recipe, "", identity)
 
 
@@ -185,11 +185,15 @@ def resolve_locations(recipe: Recipe, base: str | None = None) -> Recipe:
     Raises:
         StorageError: A location is not allowed.
     """
-    named = {"start": START_NAMES, "weights": WEIGHT_NAMES}
-    values = {field: getattr(recipe, field) for field in named}
-    return recipe.replace(
-        {field: resolve_uri(value, base) for field, value in values.items() if value not in named[field]}
-    )
+    changes = {}
+    for field, names in (("start", START_NAMES), ("weights", WEIGHT_NAMES)):
+        value = getattr(recipe, field)
+        if value not in names:
+            try:
+                changes[field] = resolve_uri(value, base)
+            except StorageError as error:
+                raise StorageError(f"{field}: {error}") from error
+    return recipe.replace(changes) if changes else recipe
 
 
 def _misfits(row: Row, recipe: Recipe) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from stylebatch.errors import BucketNotFoundError, StylebatchError, SynthesisError
+from stylebatch.errors import CredentialsError, StorageFullError, StylebatchError, SynthesisError
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.loading import LoadedPair, Loader
 from stylebatch.pair.networks import load_network
@@ -18,11 +18,13 @@ from stylebatch.pictures.encoding import as_published
 from stylebatch.recipe import Recipe
 from stylebatch.results import Layout
 from stylebatch.synthesis.optimizers import StopReason
-from stylebatch.synthesis.synthesize import Solution, synthesize
+from stylebatch.synthesis.synthesize import Problem, Solution, synthesize
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.work import Activity, Facts, Outcome, Task, failed_row
 
 TRANSFER_THREADS = 8
+
+Loaded = tuple[Task, LoadedPair]
 
 
 @dataclass(frozen=True)
@@ -92,70 +94,91 @@ class BatchRunner:
                 self._networks[key] = load_network(recipe, self._store, self._device)
             return self._networks[key]
 
-    def _load(self, task: Task) -> tuple[Task, LoadedPair] | Outcome:
+    def _load(self, task: Task) -> Loaded | Outcome:
         try:
             return task, self._loader.load(task.pair)
         except StylebatchError as error:
             return _failure(task, error)
 
-    def _compute_and_publish(self, group: Sequence[tuple[Task, LoadedPair]]) -> list[Outcome]:
+    def _compute_and_publish(self, group: Sequence[Loaded]) -> list[Outcome]:
         tasks = [task for task, _ in group]
         try:
-            network, solutions, seconds = self._compute.submit(self._synthesize, group).result()
+            made = self._compute.submit(self._synthesize, group).result()
         except StylebatchError as error:
             return [_failure(task, error) for task in tasks]
-        run: Facts = {
-            "seconds": seconds / len(group),
-            "batch": len(group),
-            "device": self._device,
-            "host": socket.gethostname(),
-        }
+        return made.failures + list(self._transfer.map(lambda one: self._publish(made, *one), made.pictures))
 
-        def publish_one(index: int) -> Outcome:
-            return self._publish(network, *group[index], solutions[index], run)
-
-        return list(self._transfer.map(publish_one, range(len(group))))
-
-    def _synthesize(self, group: Sequence[tuple[Task, LoadedPair]]) -> tuple[VGG19, list[Solution], float]:
-        pair_ids = tuple(task.pair.pair_id for task, _ in group)
+    def _synthesize(self, group: Sequence[Loaded]) -> "_Made":
         recipe = group[0][1].recipe
-        self.activity = Activity("loading weights", pair_ids)
+        self.activity = Activity("loading weights", tuple(task.pair.pair_id for task, _ in group))
         try:
             network = self.network(recipe)
             started = time.perf_counter()
+            ready, problems, failures = self._problems(network, group)
+            pair_ids = tuple(task.pair.pair_id for task, _ in ready)
             self.activity = Activity("synthesizing", pair_ids, 0, recipe.iterations)
-            problems = [self.targets.problem(network, loaded) for _, loaded in group]
-            solutions = synthesize(
-                network,
-                problems,
-                publish=lambda image, recipe: as_published(image, recipe.format, recipe.quality),
-                on_evaluation=self._count,
-            )
-            return network, solutions, time.perf_counter() - started
+            solutions = self._solve(network, problems)
+            seconds = (time.perf_counter() - started) / max(1, len(ready))
         finally:
             self.activity = Activity()
+        pictures = [(*one, solution) for one, solution in zip(ready, solutions, strict=True)]
+        return _Made(network, pictures, failures, seconds)
+
+    def _problems(
+        self, network: VGG19, group: Sequence[Loaded]
+    ) -> tuple[list[Loaded], list[Problem], list[Outcome]]:
+        """The pairs that have a problem to solve, their problems, and what became of the others."""
+        ready, problems, failures = [], [], []
+        for task, loaded in group:
+            try:
+                problems.append(self.targets.problem(network, loaded))
+                ready.append((task, loaded))
+            except SynthesisError as error:
+                failures.append(_failure(task, error))
+        return ready, problems, failures
+
+    def _solve(self, network: VGG19, problems: Sequence[Problem]) -> list[Solution]:
+        if not problems:
+            return []
+        return synthesize(
+            network,
+            problems,
+            publish=lambda image, recipe: as_published(image, recipe.format, recipe.quality),
+            on_evaluation=self._count,
+        )
 
     def _count(self, evaluations: int) -> None:
         self.activity = replace(self.activity, evaluations=evaluations)
 
-    def _publish(
-        self, network: VGG19, task: Task, loaded: LoadedPair, solution: Solution, run: Facts
-    ) -> Outcome:
+    def _publish(self, made: "_Made", task: Task, loaded: LoadedPair, solution: Solution) -> Outcome:
+        run: Facts = {
+            "seconds": made.seconds,
+            "attempts": task.attempt,
+            "batch": len(made.pictures),
+            "device": self._device,
+            "host": socket.gethostname(),
+        }
         try:
             check_solution(solution)
-            facts = solution_facts(network, loaded, solution)
-            row = publish(
-                self._store,
-                self._layout,
-                task.unit,
-                task.pair,
-                solution,
-                facts,
-                {**run, "attempts": task.attempt},
-            )
+            facts = solution_facts(made.network, loaded, solution)
+            row = publish(self._store, self._layout, task.unit, task.pair, solution, facts, run)
         except StylebatchError as error:
             return _failure(task, error, is_output=True)
         return Outcome(task, row)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What came of a group of pairs."""
+
+    network: VGG19
+    """That made the pictures."""
+    pictures: list[tuple[Task, LoadedPair, Solution]]
+    """Not yet published."""
+    failures: list[Outcome]
+    """Of pairs that could not be worked on."""
+    seconds: float
+    """For each picture."""
 
 
 def check_solution(solution: Solution) -> None:
@@ -173,17 +196,17 @@ def check_solution(solution: Solution) -> None:
 
 
 def _failure(task: Task, error: StylebatchError, is_output: bool = False) -> Outcome:
-    """The outcome of an error; a missing bucket stops the job only where the output is."""
-    stops_job = error.stops_job and (is_output or not isinstance(error, BucketNotFoundError))
+    """The outcome of an error. Around a pair's own images and weights, little concerns the other pairs."""
+    concerns_all = is_output or isinstance(error, CredentialsError | StorageFullError)
     row = failed_row(task.pair, type(error).__name__, str(error), task.attempt)
-    return Outcome(task, row, can_retry=error.can_retry, stops_job=stops_job)
+    return Outcome(task, row, can_retry=error.can_retry, stops_job=error.stops_job and concerns_all)
 
 
 def _alike(
-    ready: Iterable[tuple[Task, LoadedPair]],
-) -> Iterable[list[tuple[Task, LoadedPair]]]:
+    ready: Iterable[Loaded],
+) -> Iterable[list[Loaded]]:
     """Groups that can share forward passes."""
-    groups: dict[object, list[tuple[Task, LoadedPair]]] = {}
+    groups: dict[object, list[Loaded]] = {}
     for task, loaded in ready:
         key = (
             loaded.start.shape,

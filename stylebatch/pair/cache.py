@@ -40,6 +40,8 @@ class ByteCache(Generic[Value]):
         with self._lock:
             if key in self._values:
                 self._bytes -= self._size_of(self._values.pop(key))
+            if self._size_of(value) > self._capacity:
+                return
             self._values[key] = value
             self._bytes += self._size_of(value)
             while self._bytes > self._capacity:

@@ -52,6 +52,8 @@ class LoadedPair:
     """Each at its own size."""
     start: Tensor
     """The start image ``(3, H, W)``."""
+    start_sha256: str | None
+    """Of a start image that the recipe gives the location of; None for the other starts."""
 
 
 def size_sources(
@@ -82,6 +84,7 @@ def size_sources(
             _at(style, _check_size(style_output_size(recipe, *style.picture.size))) for style in styles
         ),
         start=_start_image(recipe, (width, height), sized_content, start),
+        start_sha256=start.sha256 if start else None,
     )
 
 

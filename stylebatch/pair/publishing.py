@@ -37,6 +37,7 @@ def solution_facts(network: VGG19, loaded: LoadedPair, solution: Solution) -> Fa
         "stop_reason": str(solution.stop_reason),
         "content_sha256": loaded.content.sha256 if loaded.content else None,
         "style_sha256": [style.sha256 for style in loaded.styles],
+        "start_sha256": loaded.start_sha256,
         "weights_sha256": network.sha256,
         "stylebatch_version": stylebatch.__version__,
         "torch_version": torch.__version__,
@@ -54,8 +55,10 @@ def encode_solution(solution: Solution, recipe: Recipe, provenance: Mapping[str,
 
 
 def source_names(pair: Pair) -> Facts:
-    """The pair's id and the file names of its images, without the folders, which are nobody's business."""
+    """The pair's id and the names of its files, without their folders, which are nobody's business."""
     return {
+        "start": posixpath.basename(pair.recipe.start),
+        "weights": posixpath.basename(pair.recipe.weights),
         "pair_id": pair.pair_id,
         "content_name": posixpath.basename(pair.content) if pair.content else None,
         "style_names": [posixpath.basename(style) for style in pair.styles],

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import posixpath
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def stylize(
     style: Picture | Sequence[Picture] | None,
     recipe: Recipe | None = None,
     *,
-    weights: str | VGG19 | None = None,
+    weights: str | Path | VGG19 | None = None,
     device: str | None = None,
     on_evaluation: OnEvaluation = lambda evaluations: None,
 ) -> Solution:
@@ -61,8 +62,8 @@ def stylize(
         WeightsError: The weights are missing or wrong.
     """
     recipe = recipe or Recipe()
-    if isinstance(weights, str):
-        recipe = recipe.replace({"weights": weights})
+    if isinstance(weights, str | Path):
+        recipe = recipe.replace({"weights": str(weights)})
     recipe = resolve_locations(recipe)
     network = weights if isinstance(weights, VGG19) else _network(recipe, device)
     styles = [] if style is None else [style] if isinstance(style, Image.Image | np.ndarray) else style

@@ -38,6 +38,10 @@ class UriStore:
         """The object's length in bytes. Raises NotFoundError."""
         return self._store(uri).size(uri)
 
+    def version(self, uri: str) -> str:
+        """A text that changes when the object does. Raises NotFoundError."""
+        return self._store(uri).version(uri)
+
     def put(self, uri: str, data: bytes) -> None:
         """Store the object, replacing what was there."""
         self._store(uri).put(uri, data)

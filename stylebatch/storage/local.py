@@ -35,6 +35,12 @@ class LocalStore:
         with _file_errors(uri):
             return _file_size(uri)
 
+    def version(self, uri: str) -> str:
+        """Length and time of change, which change when the file does. Raises NotFoundError."""
+        with _file_errors(uri):
+            status = Path(uri).stat()
+            return f"{status.st_size} {status.st_mtime_ns}"
+
     def put(self, uri: str, data: bytes) -> None:
         """Store the file, replacing what was there; folders are made as needed."""
         with _file_errors(uri), _written_beside(Path(uri), data) as temporary:

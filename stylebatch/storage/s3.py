@@ -82,12 +82,19 @@ class S3Store:
 
     def size(self, uri: str) -> int:
         """The object's length in bytes. Raises NotFoundError."""
+        return int(self._head(uri)["ContentLength"])
+
+    def version(self, uri: str) -> str:
+        """The object's ETag, which changes when the object does. Raises NotFoundError."""
+        return str(self._head(uri)["ETag"])
+
+    def _head(self, uri: str) -> dict[str, Any]:
         from botocore.exceptions import ClientError
 
         bucket, key = _bucket_and_key(uri)
         with s3_errors(uri):
             try:
-                return int(self.client.head_object(Bucket=bucket, Key=key)["ContentLength"])
+                return dict(self.client.head_object(Bucket=bucket, Key=key))
             except ClientError:
                 self._read(uri, Range="bytes=0-0")  # fails with the reason, which HEAD cannot carry
                 raise

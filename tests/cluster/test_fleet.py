@@ -30,7 +30,7 @@ def test_the_fleet_suits_the_machine(cpus: int, gpus: int, workers: int | None, 
 
 def test_more_workers_than_cores_are_refused() -> None:
     with pytest.raises(
-        ClusterError, match=r"^3 workers need 3 processor cores, but Ray has 2; give fewer, or"
+        ClusterError, match=r"^--workers 3 needs as many processor cores, but Ray has 2; give fewer, or"
     ):
         plan_fleet(Resources(2, 0), 3)
 

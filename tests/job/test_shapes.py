@@ -104,7 +104,8 @@ class TestBatchGroup:
 
 class TestPlan:
     def test_a_plan_counts_shapes_batches_and_memory(self) -> None:
-        store = MemoryStore({"/wide": picture_bytes(40, 20), "/tall": picture_bytes(20, 40)})
+        wide, tall = picture_bytes(40, 20), picture_bytes(20, 40)
+        store = MemoryStore({"/wide": wide, "/tall": tall, "/s": wide})
         pairs = [pair(i, "/wide" if i < 30 else "/tall", "/s") for i in range(40)]
         most = largest_batch(RECIPE, 32, 64, is_gpu=False)
         assert most == 16
@@ -119,8 +120,8 @@ class TestPlan:
         )
 
     def test_pairs_of_different_settings_are_not_batched(self) -> None:
-        store = MemoryStore({"/c": picture_bytes(40, 20)})
-        pairs = [pair(i, "/c", recipe=Recipe(size=64, iterations=i % 2)) for i in range(4)]
+        store = MemoryStore({"/c": picture_bytes(40, 20), "/s": picture_bytes(20, 20)})
+        pairs = [pair(i, "/c", "/s", recipe=Recipe(size=64, iterations=i % 2)) for i in range(4)]
         assert plan_run(pairs, store).batches == 2
 
     def test_images_that_cannot_be_read_are_named(self) -> None:

@@ -57,7 +57,7 @@ def test_ten_faults_make_one_report_that_names_all_ten(opened: Any) -> None:
         "column 'loss' has the name of a result column; rename it",
         "column 'iteratoins' is not a recipe field",
         "row 1: content and style are both null; give one of them",
-        "row 2: style_weight is -3.0; it must be a finite number >= 0",
+        "row 2: style_weight is -3.0; it must be a finite number from 0 to 1e+15",
         "row 3: pair_id is '../up'; it must be 1 to 128 characters",
         "row 3: content: ftp:// locations are not supported",
         "row 3: style_blend has 2 numbers for 1 styles; give one for each style",

@@ -146,6 +146,15 @@ class TestFailures:
         assert rows[1]["attempts"] == 1
         assert not any(outcome.can_retry or outcome.stops_job for outcome in outcomes)
 
+    def test_an_image_over_the_limit_fails_its_pair(
+        self, store: MemoryStore, network: Any, make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(batch_module, "load_network", lambda *_: network)
+        with ThreadPoolExecutor(1) as compute:
+            runner = BatchRunner(store, LAYOUT, "cpu", compute, Limits(max_pixels=3000))
+            outcomes = runner.run(make_tasks(("c", "s"), (None, "s")))
+        assert statuses(outcomes) == ["failed", "ok"]
+
     def test_a_loss_that_is_not_finite_fails_its_pair_alone(
         self, runner: BatchRunner, make_tasks: TaskMaker, group_sizes: list[int], store: MemoryStore
     ) -> None:
@@ -212,7 +221,7 @@ class TestFailures:
         assert outcome.row is not None
         assert (outcome.row["status"], outcome.row["error"]) == ("failed", str(error))
 
-    def test_weights_that_are_wrong_stop_the_job(
+    def test_a_row_s_own_weights_that_are_wrong_fail_its_pairs_alone(
         self, runner: BatchRunner, make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: Any) -> None:
@@ -220,7 +229,8 @@ class TestFailures:
 
         monkeypatch.setattr(batch_module, "load_network", refuse)
         outcomes = runner.run(make_tasks(("c", "s"), ("d", "s")))
-        assert [outcome.stops_job for outcome in outcomes] == [True, True]
+        assert [outcome.stops_job for outcome in outcomes] == [False, False]
+        assert {outcome.row["error"] for outcome in outcomes if outcome.row} == {"w.pth is not a VGG-19"}
         assert runner.activity == Activity()
 
     def test_another_attempt_that_was_first_has_the_row(

@@ -8,12 +8,14 @@ those tolerances on the pictures.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from stylebatch import design
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import PAPER_STYLE_LAYERS, Recipe
 from stylebatch.synthesis.optimizers import StopReason
@@ -32,12 +34,7 @@ from stylebatch.synthesis.weights import Weights
 Photograph = Callable[..., Tensor]
 MakeProblem = Callable[..., Problem]
 
-DEMO_PAIRS = (
-    ("astronaut", "hubble_deep_field"),
-    ("coffee", "retina"),
-    ("chelsea", "gravel"),
-    ("rocket", "ihc"),
-)
+DEMO_PAIRS = tuple((PurePath(pair.content).stem, PurePath(pair.style).stem) for pair in design.DEMO_PAIRS)
 
 
 class FailingNetwork(VGG19):
