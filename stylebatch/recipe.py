@@ -8,13 +8,13 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any, Self
 
+from stylebatch import rules
 from stylebatch.errors import RecipeError
+from stylebatch.rules import Rule
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 4, 4, 4)
 
@@ -35,98 +35,6 @@ LARGEST_WEIGHT = 1e15
 """Losses are float32: larger weights would leave its range."""
 FILE_SUFFIXES: Mapping[str, str] = {"png": ".png", "jpeg": ".jpg", "npy": ".npy"}
 """The suffix of a published file, by ``format``."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What one field may hold."""
-
-    kind: str
-    """``number``, ``integer``, ``text``, ``texts`` or ``numbers``: how tables and files hold it."""
-    allowed: str
-    """What is allowed, as the end of the sentence "it must be ..."."""
-    accepts: Callable[[Any], Any]
-    """Returns the value in its canonical type, or raises ValueError or TypeError."""
-
-
-def _as_float(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError
-    if not math.isfinite(value):
-        raise ValueError
-    return float(value) + 0.0  # -0.0 becomes 0.0, so that equal recipes have equal fingerprints
-
-
-def _as_int(value: Any) -> int:
-    number = value if isinstance(value, int) else _as_float(value)
-    if isinstance(value, bool) or number != int(number):
-        raise TypeError
-    return int(number)
-
-
-def _within(value: Any, low: float, high: float) -> Any:
-    if not low <= value <= high:
-        raise ValueError
-    return value
-
-
-def _number(low: float, high: float, note: str = "") -> Rule:
-    return Rule(
-        "number",
-        f"a finite number from {low:g} to {high:g}{note}",
-        lambda value: _within(_as_float(value), low, high),
-    )
-
-
-def _integer(low: int, high: int, note: str = "") -> Rule:
-    return Rule(
-        "integer", f"a whole number from {low} to {high}{note}", lambda v: _within(_as_int(v), low, high)
-    )
-
-
-def _one_of(*options: str) -> Rule:
-    def accept(value: Any) -> str:
-        if value not in options:
-            raise ValueError
-        return str(value)
-
-    return Rule("text", "one of " + ", ".join(options), accept)
-
-
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise TypeError
-    return tuple(value)
-
-
-def _layers() -> Rule:
-    def accept(value: Any) -> tuple[str, ...]:
-        layers = _as_tuple(value)
-        if not layers or len(set(layers)) != len(layers) or not set(layers) <= set(LAYERS):
-            raise ValueError
-        return tuple(sorted(layers, key=LAYERS.index))
-
-    return Rule("texts", "a list of different layers, from " + ", ".join(LAYERS), accept)
-
-
-def _weights_list(what: str) -> Rule:
-    def accept(value: Any) -> tuple[float, ...]:
-        numbers = tuple(_within(_as_float(number), 0, LARGEST_WEIGHT) for number in _as_tuple(value))
-        if not numbers or sum(numbers) == 0:
-            raise ValueError
-        return numbers
-
-    allowed = f"a list of finite numbers from 0 to {LARGEST_WEIGHT:g}, not all 0, one for each {what}"
-    return Rule("numbers", allowed, accept)
-
-
-def _text(allowed: str, accepts: Callable[[str], bool]) -> Rule:
-    def accept(value: Any) -> str:
-        if not isinstance(value, str) or not accepts(value):
-            raise ValueError
-        return value
-
-    return Rule("text", allowed, accept)
 
 
 def _is_weights(value: str) -> bool:
@@ -152,59 +60,59 @@ class Recipe:
         RecipeError: A value is out of range; the message names each such field and what is allowed.
     """
 
-    content_weight: float = _field(1.0, _number(0, LARGEST_WEIGHT, " (0 makes a texture)"))
+    content_weight: float = _field(1.0, rules.number(0, LARGEST_WEIGHT, " (0 makes a texture)"))
     """α of equation (7), in the convention's own units."""
-    style_weight: float = _field(1e3, _number(0, LARGEST_WEIGHT, " (0 reconstructs the content alone)"))
+    style_weight: float = _field(1e3, rules.number(0, LARGEST_WEIGHT, " (0 reconstructs the content alone)"))
     """β of equation (7), in the convention's own units."""
-    content_layers: tuple[str, ...] = _field(("conv4_2",), _layers())
+    content_layers: tuple[str, ...] = _field(("conv4_2",), rules.some_of(LAYERS, "layers"))
     """The layers of equation (1)."""
-    style_layers: tuple[str, ...] = _field(PAPER_STYLE_LAYERS, _layers())
+    style_layers: tuple[str, ...] = _field(PAPER_STYLE_LAYERS, rules.some_of(LAYERS, "layers"))
     """The layers of equation (5)."""
-    style_layer_weights: tuple[float, ...] | None = _field(None, _weights_list("style layer"))
+    style_layer_weights: tuple[float, ...] | None = _field(None, rules.numbers(LARGEST_WEIGHT, "style layer"))
     """w_l of equation (5), one for each style layer. None: 1/their number in ``paper``, else 1 each."""
-    style_blend: tuple[float, ...] | None = _field(None, _weights_list("style image"))
+    style_blend: tuple[float, ...] | None = _field(None, rules.numbers(LARGEST_WEIGHT, "style image"))
     """Shares of several style images in the target Gram matrices, scaled to sum to 1. None: equal shares."""
-    convention: str = _field("paper", _one_of(*CONVENTIONS))
+    convention: str = _field("paper", rules.one_of(*CONVENTIONS))
     """How the losses are scaled; see docs/conventions.md."""
-    bounds: str = _field("soft", _one_of("soft", "clip"))
+    bounds: str = _field("soft", rules.one_of("soft", "clip"))
     """``soft``: a penalty keeps pixels within 0..255; ``clip``: nothing does before publishing."""
-    pooling: str = _field("average", _one_of("average", "max"))
+    pooling: str = _field("average", rules.one_of("average", "max"))
     """The network's pooling; the paper recommends average."""
     weights: str = _field(
-        "caffe", _text("caffe, torchvision, a path (with a / or .) or an s3:// URI", _is_weights)
+        "caffe", rules.text("caffe, torchvision, a path (with a / or .) or an s3:// URI", _is_weights)
     )
     """Weights by name (``caffe``: the original VGG-19; ``torchvision``), or the location of a state dict."""
-    weights_family: str | None = _field(None, _one_of("caffe", "torchvision", "caffe-normalised"))
+    weights_family: str | None = _field(None, rules.one_of("caffe", "torchvision", "caffe-normalised"))
     """The input that a weights file wants. None: recognised by its checksum."""
-    size: int | None = _field(None, _integer(16, 16384, " (pixels)"))
+    size: int | None = _field(None, rules.integer(16, 16384, " (pixels)"))
     """The longer side of the picture in pixels."""
-    shorter_side: int | None = _field(None, _integer(16, 16384, " (pixels)"))
+    shorter_side: int | None = _field(None, rules.integer(16, 16384, " (pixels)"))
     """The shorter side of the picture in pixels, instead of ``size``."""
-    pixels: int | None = _field(None, _integer(256, 16384**2, " (width times height)"))
+    pixels: int | None = _field(None, rules.integer(256, 16384**2, " (width times height)"))
     """The area of the picture in pixels, instead of ``size``."""
-    style_size: int | None = _field(None, _integer(16, 16384, " (pixels)"))
+    style_size: int | None = _field(None, rules.integer(16, 16384, " (pixels)"))
     """The longer side of the style images in pixels. None: the rule that sizes the picture."""
-    reference_size: int | None = _field(None, _integer(16, 16384, " (pixels)"))
+    reference_size: int | None = _field(None, rules.integer(16, 16384, " (pixels)"))
     """The longer side at which α and β are quoted. None: equation (1) to the letter, at any size."""
-    start: str = _field("noise", _text("noise, content, or the location of an image", lambda v: True))
+    start: str = _field("noise", rules.text("noise, content, or the location of an image", lambda v: True))
     """White noise from ``seed``, the content image, or the location of an image."""
-    seed: int = _field(0, _integer(0, 2**63 - 1))
+    seed: int = _field(0, rules.integer(0, 2**63 - 1))
     """Seeds the white noise."""
-    optimizer: str = _field("lbfgs", _one_of("lbfgs", "adam"))
+    optimizer: str = _field("lbfgs", rules.one_of("lbfgs", "adam"))
     """``lbfgs``, or ``adam`` with ``learning_rate``."""
-    learning_rate: float = _field(4.0, _number(1e-6, 255))
+    learning_rate: float = _field(4.0, rules.number(1e-6, 255))
     """Adam's step in grey levels; ``lbfgs`` finds its own."""
-    iterations: int = _field(500, _integer(0, 1_000_000))
+    iterations: int = _field(500, rules.integer(0, 1_000_000))
     """The most evaluations (one forward and backward pass each). 0 publishes the start image."""
-    history: int = _field(30, _integer(1, 200))
+    history: int = _field(30, rules.integer(1, 200))
     """Curvature pairs that L-BFGS keeps."""
-    tolerance: float = _field(0.0, _number(0, 1))
+    tolerance: float = _field(0.0, rules.number(0, 1))
     """Stop when 20 evaluations lower the loss by less than this fraction of it. 0: use every evaluation."""
-    tv_weight: float = _field(0.0, _number(0, LARGEST_WEIGHT))
+    tv_weight: float = _field(0.0, rules.number(0, LARGEST_WEIGHT))
     """Weight of half the sum of squared differences of neighbouring pixels."""
-    format: str = _field("png", _one_of(*FILE_SUFFIXES))
+    format: str = _field("png", rules.one_of(*FILE_SUFFIXES))
     """The published file: 8-bit PNG, JPEG with ``quality``, or float32 ``.npy``."""
-    quality: int = _field(95, _integer(1, 100))
+    quality: int = _field(95, rules.integer(1, 100))
     """JPEG quality; no other format uses it."""
 
     def __new__(cls, **fields: Any) -> Self:

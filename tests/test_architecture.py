@@ -20,7 +20,8 @@ USES = frozenset({"pair", "job", "design", "report"})
 
 ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
-    "recipe": frozenset({"errors"}),
+    "rules": frozenset(),
+    "recipe": frozenset({"errors", "rules"}),
     "objectstore": frozenset({"errors"}),
     **dict.fromkeys(CRAFTS, BASE),
     "work": BASE | {"manifest"},
