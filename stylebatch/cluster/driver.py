@@ -179,8 +179,7 @@ class _Run:
     def _collect(self) -> None:
         references = self._fleet.references
         if not references:
-            if self._started is None:
-                time.sleep(TICK / 10)
+            time.sleep(TICK / 10)  # workers are starting, or headers are being read
             return
         done, _ = ray.wait(references, timeout=TICK)
         for reference in done:

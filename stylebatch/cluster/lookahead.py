@@ -28,7 +28,6 @@ class LookAhead:
         store: Where the images are.
         depth: How many tasks are held while their headers are read.
         is_gpu: Whether GPUs do the work.
-        memory: Bytes that a worker may take; None is no limit.
         most: The most pictures in a batch, whatever would fit; None is no limit.
     """
 
@@ -38,14 +37,12 @@ class LookAhead:
         store: ObjectStore,
         depth: int,
         is_gpu: bool,
-        memory: int | None = None,
         most: int | None = None,
     ) -> None:
         self._tasks = tasks
         self._store = store
         self._depth = depth
         self._is_gpu = is_gpu
-        self._memory = memory
         self._most = most
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="header")
         self._reading: list[Future[Candidate]] = []
@@ -91,11 +88,11 @@ class LookAhead:
             width, height = self._shapes.output_size(task.pair)
         except StylebatchError:
             return alone  # the worker meets the same error and reports it as the pair's own
-        most = largest_batch(task.pair.recipe, height, width, self._is_gpu, self._memory)
+        most = largest_batch(height, width, self._is_gpu)
         return Candidate(task, batch_group(task.pair, width, height), min(most, self._most or most))
 
     def _smallest_batch_is_one(self, recipe: Recipe) -> bool:
         """Whether even a flat picture of this recipe would be alone in its batch."""
         sides = recipe.size or 0, recipe.shorter_side or 0
         smallest = recipe.pixels or sides[0] ** 2 // FLATTEST or sides[1] ** 2
-        return largest_batch(recipe, smallest, 1, self._is_gpu) == 1
+        return largest_batch(smallest, 1, self._is_gpu) == 1

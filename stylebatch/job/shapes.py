@@ -112,6 +112,6 @@ def _batch_sizes(
         groups.setdefault(batch_group(pair, *size), []).append((pair, size))
     for group in groups.values():
         recipe, (width, height) = group[0][0].recipe, group[0][1]
-        most = largest_batch(recipe, height, width, is_gpu)
+        most = largest_batch(height, width, is_gpu)
         for start in range(0, len(group), most):
             yield recipe, (height, width), min(most, len(group) - start)

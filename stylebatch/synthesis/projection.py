@@ -49,22 +49,17 @@ def image_bytes(recipe: Recipe, height: int, width: int) -> int:
     return BYTES * (sum(responses) + 3 * max(responses) + 2 * targets + vectors)
 
 
-def largest_batch(recipe: Recipe, height: int, width: int, is_gpu: bool, memory: int | None = None) -> int:
+def largest_batch(height: int, width: int, is_gpu: bool) -> int:
     """How many images of this shape should share a forward pass.
 
     Args:
-        recipe: The recipe that they share.
         height: Of each image, in pixels.
         width: Likewise.
         is_gpu: Whether a GPU does the work.
-        memory: Bytes that a worker may take; None is no limit.
 
     Returns:
         At least 1.
     """
     positions = GPU_POSITIONS if is_gpu else CPU_POSITIONS
     by_positions = positions // (height * width)
-    if memory is None:
-        return max(1, min(LARGEST_BATCH, by_positions))
-    by_memory = (memory - PROCESS_BYTES) // image_bytes(recipe, height, width)
-    return max(1, min(LARGEST_BATCH, by_positions, by_memory))
+    return max(1, min(LARGEST_BATCH, by_positions))

@@ -9,7 +9,7 @@ from inmemory import MemoryStore, picture_bytes
 from stylebatch.cluster.lookahead import LookAhead
 from stylebatch.cluster.schedule import Candidate
 from stylebatch.recipe import Recipe
-from stylebatch.synthesis.projection import PROCESS_BYTES, image_bytes, largest_batch
+from stylebatch.synthesis.projection import largest_batch
 from stylebatch.work import Task
 
 TaskMaker = Callable[..., Task]
@@ -132,26 +132,19 @@ def test_a_header_is_read_once_for_each_image_where_it_matters(
 
 
 class TestLargestBatch:
-    RECIPE = Recipe(size=48, iterations=3)
-
-    def largest(self, task: Task, store: MemoryStore, memory: int | None, most: int | None) -> int:
-        (one,) = take_all(LookAhead(iter([task]), store, 1, False, memory, most))
+    def largest(self, task: Task, store: MemoryStore, most: int | None) -> int:
+        (one,) = take_all(LookAhead(iter([task]), store, 1, False, most))
         return one.largest_batch
 
     def test_it_is_what_the_machine_gains_from(self, make_task: TaskMaker, store: MemoryStore) -> None:
-        assert self.largest(make_task(0), store, None, None) == largest_batch(self.RECIPE, 24, 48, False)
+        assert self.largest(make_task(0), store, None) == largest_batch(24, 48, False)
 
     @pytest.mark.parametrize("most", [2, 5])
     def test_the_user_may_want_less(self, make_task: TaskMaker, store: MemoryStore, most: int) -> None:
-        assert self.largest(make_task(0), store, None, most) == most
+        assert self.largest(make_task(0), store, most) == most
 
     def test_the_user_cannot_have_more(self, make_task: TaskMaker, store: MemoryStore) -> None:
-        assert self.largest(make_task(0), store, None, 1000) == largest_batch(self.RECIPE, 24, 48, False)
-
-    def test_memory_bounds_it(self, make_task: TaskMaker, store: MemoryStore) -> None:
-        memory = PROCESS_BYTES + 3 * image_bytes(self.RECIPE, 24, 48)
-        assert self.largest(make_task(0), store, memory, None) == 3
-        assert self.largest(make_task(0), store, 1, None) == 1
+        assert self.largest(make_task(0), store, 1000) == largest_batch(24, 48, False)
 
 
 def test_an_empty_stream_is_exhausted_at_the_first_look(store: MemoryStore) -> None:

@@ -107,7 +107,7 @@ class TestPlan:
         wide, tall = picture_bytes(40, 20), picture_bytes(20, 40)
         store = MemoryStore({"/wide": wide, "/tall": tall, "/s": wide})
         pairs = [pair(i, "/wide" if i < 30 else "/tall", "/s") for i in range(40)]
-        most = largest_batch(RECIPE, 32, 64, is_gpu=False)
+        most = largest_batch(32, 64, is_gpu=False)
         assert most == 16
         plan = plan_run(pairs, store)
         assert plan == RunPlan(
