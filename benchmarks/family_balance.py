@@ -1,23 +1,21 @@
 """Which β gives another family of weights the balance that β = 1e3 gives the original network.
 
 Run it as ``python benchmarks/family_balance.py [FAMILY=FILE ...]``. At white noise, the start that the paper
-uses, it compares the lengths of the content's and the style's gradient with respect to the pixels, over four
-pairs of photographs from scikit-image's wheel at 128 pixels. For each network it prints the style weight at
-which the two have the ratio that they have in the original network at α = 1, β = 1e3, and mean responses.
-Without arguments it measures the original network, and a ``caffe-normalised`` one that it makes from it: each
-filter is scaled so that its mean response to the eight photographs is 1.
+uses, it compares the lengths of the content's and the style's gradient with respect to the pixels, over the
+demo's pairs, 128 pixels square. For each network it prints the style weight at which the two have the ratio
+that they have in the original network at α = 1, β = 1e3, and mean responses. Without arguments it measures
+the original network, and a ``caffe-normalised`` one that it makes from it: each filter is scaled so that its
+mean response to the eight photographs is 1.
 """
 
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from photographs import photograph
 from torch import Tensor
 
-from stylebatch.pictures import decode, resize
-from stylebatch.pictures.encoding import to_tensor
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.families import bundled_weights
 from stylebatch.synthesis.losses import gram_matrix, loss_scales
@@ -27,25 +25,23 @@ from stylebatch.synthesis.weights import CONVOLUTIONS, Weights, read_weights
 
 SIZE = 128
 PAIRS = (
-    ("astronaut.png", "hubble_deep_field.jpg"),
-    ("coffee.png", "retina.jpg"),
-    ("chelsea.png", "gravel.png"),
-    ("rocket.jpg", "ihc.png"),
+    ("astronaut", "ihc"),
+    ("coffee", "retina"),
+    ("chelsea", "gravel"),
+    ("rocket", "hubble_deep_field"),
 )
 
 
-def photograph(name: str) -> Tensor:
-    """A square photograph of scikit-image, ``(1, 3, SIZE, SIZE)``."""
-    package = find_spec("skimage")
-    if package is None or not package.submodule_search_locations:
-        sys.exit("run: pip install 'stylebatch[demo]'")
-    path = Path(package.submodule_search_locations[0], "data", name)
-    return to_tensor(resize(decode(path.read_bytes(), name), (SIZE, SIZE)))[None]
+def square(name: str) -> Tensor:
+    """The middle of a photograph, ``(1, 3, SIZE, SIZE)``."""
+    picture = photograph(name, 2 * SIZE)
+    top, left = ((side - SIZE) // 2 for side in picture.shape[1:])
+    return picture[None, :, top : top + SIZE, left : left + SIZE]
 
 
 def normalised(weights: Weights) -> Weights:
     """The network whose filters' mean responses to the photographs are 1."""
-    pictures = torch.cat([photograph(name) for pair in PAIRS for name in pair])
+    pictures = torch.cat([square(name) for pair in PAIRS for name in pair])
     responses = VGG19(weights).responses(pictures, CONVOLUTIONS)
     filters: dict[str, tuple[Tensor, Tensor]] = {}
     before = torch.ones(3)
@@ -80,7 +76,7 @@ def gradient_lengths(network: VGG19, content: Tensor, style: Tensor) -> tuple[fl
 
 def balance(network: VGG19) -> float:
     """The geometric mean over the pairs of style length / content length."""
-    lengths = [gradient_lengths(network, photograph(content), photograph(style)) for content, style in PAIRS]
+    lengths = [gradient_lengths(network, square(content), square(style)) for content, style in PAIRS]
     return float(torch.tensor([style / content for content, style in lengths]).log().mean().exp())
 
 
@@ -98,7 +94,7 @@ def main() -> None:
     reference = balance(VGG19(original))
     for name, weights in networks.items():
         network = VGG19(weights)
-        responses = network.responses(photograph("astronaut.png"), ["conv1_1", "conv4_2", "conv5_1"])
+        responses = network.responses(square("astronaut"), ["conv1_1", "conv4_2", "conv5_1"])
         means = ", ".join(f"{layer} {response.mean():.3g}" for layer, response in responses.items())
         print(f"{name:40} style_weight {1e3 * reference / balance(network):9.3g}   mean responses: {means}")
 

@@ -16,12 +16,8 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
+from photographs import photograph
 from torch import Tensor
 
 from stylebatch.recipe import PAPER_STYLE_LAYERS, Recipe
@@ -37,17 +33,6 @@ STYLE_SETS = tuple(PAPER_STYLE_LAYERS[:count] for count in range(1, 6))
 """The rows of Figure 3: conv1_1; conv1_1 and conv2_1; and so on."""
 SLACK = 0.1
 """How far two neighbours may be out of order."""
-
-
-def photograph(name: str, longer_side: int) -> Tensor:
-    """A photograph of scikit-image's wheel as ``(3, H, W)``, RGB, 0..255."""
-    package = find_spec("skimage")
-    if package is None or package.origin is None:
-        raise SystemExit("scikit-image is not installed; run: pip install 'stylebatch[demo]'")
-    image = Image.open(next(Path(package.origin).parent.glob(f"data/{name}.*g"))).convert("RGB")
-    scale = longer_side / max(image.size)
-    size = (round(image.width * scale), round(image.height * scale))
-    return torch.from_numpy(np.array(image.resize(size, Image.Resampling.LANCZOS))).permute(2, 0, 1).float()
 
 
 def synthesize_row(

@@ -6,6 +6,7 @@ to 2 %. So independence of the images is tested tightly in float64 and on the fi
 those tolerances on the pictures.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import PurePath
@@ -398,66 +399,65 @@ def test_adam_lowers_the_loss(network: VGG19, pair: tuple[Tensor, Tensor], make_
     assert list(solution.loss_curve) == sorted(solution.loss_curve, reverse=True)
 
 
-def demo_solutions(
-    network: VGG19, photograph: Photograph, make_problem: MakeProblem, bounds: str
-) -> list[Solution]:
-    recipe = Recipe(start="content", iterations=40, bounds=bounds)
+def test_the_loss_falls_more_than_five_times_on_the_demo_pairs(
+    network: VGG19, photograph: Photograph, make_problem: MakeProblem
+) -> None:
+    """At 96 pixels, 40 evaluations from the content already; the loss of an accepted step never rises."""
+    recipe = Recipe(start="content", iterations=40)
     problems = [
         make_problem(network, recipe, photograph(content, 64, 96), photograph(style, 96, 96))
         for content, style in DEMO_PAIRS
     ]
-    return synthesize(network, problems)
-
-
-@pytest.fixture(scope="module")
-def demo(network: VGG19, photograph: Photograph, make_problem: MakeProblem) -> list[Solution]:
-    """The demo's pairs at 96 x 64 from the content, 40 evaluations, as the recipe's defaults have it."""
-    return demo_solutions(network, photograph, make_problem, "soft")
-
-
-def test_the_loss_falls_more_than_five_times_on_the_demo_pairs(demo: list[Solution]) -> None:
-    """After 40 evaluations already (8 to 57 times, measured); after 300 it is 14 to 79 times."""
-    for names, solution in zip(DEMO_PAIRS, demo, strict=True):
+    for names, solution in zip(DEMO_PAIRS, synthesize(network, problems), strict=True):
         assert solution.loss_curve[-1] < solution.loss_curve[0] / 5, names
 
 
 def check_bounds(names: object, soft: Solution, clipped: Solution) -> None:
-    drift = 1.02  # where no pixel leaves the range, the two differ by float32 rounding alone (see the top)
-    assert soft.loss <= drift * clipped.loss, names
+    # Two ways to the minimum that differ in nothing but rounding end up to 3 % apart (see the top).
+    assert soft.loss <= 1.05 * clipped.loss, names
     assert soft.loss == pytest.approx(soft.solver_loss, rel=0.02), names
 
 
 def test_soft_bounds_publish_what_the_solver_reached_on_the_demo_pairs(
-    demo: list[Solution], network: VGG19, photograph: Photograph, make_problem: MakeProblem
-) -> None:
-    clipped = demo_solutions(network, photograph, make_problem, "clip")
-    for names, soft, clip in zip(DEMO_PAIRS, demo, clipped, strict=True):
-        check_bounds(names, soft, clip)
-
-
-def test_soft_bounds_publish_what_the_solver_reached_with_dark_styles(
     network: VGG19, photograph: Photograph, make_problem: MakeProblem
 ) -> None:
-    """``coffee`` from noise at 64 pixels: without bounds, clipping triples the loss."""
-    styles = ("hubble_deep_field", "retina")
+    """At 64 pixels from the content; ``benchmarks/soft_bounds.py`` does the same from noise, uncropped."""
+    cases = [
+        *((*names, pair.style_weight) for names, pair in zip(DEMO_PAIRS, design.DEMO_PAIRS, strict=True)),
+        ("coffee", "hubble_deep_field", 1e3),
+    ]
     soft, clipped = (
         synthesize(
             network,
             [
                 make_problem(
                     network,
-                    Recipe(iterations=60, bounds=bounds),
-                    photograph("coffee", 43, 64),
+                    Recipe(start="content", iterations=120, bounds=bounds, style_weight=style_weight),
+                    photograph(content, 43, 64),
                     photograph(style, 56, 64),
                 )
-                for style in styles
+                for content, style, style_weight in cases
             ],
         )
         for bounds in ("soft", "clip")
     )
-    for style, soft_solution, clipped_solution in zip(styles, soft, clipped, strict=True):
-        assert clipped_solution.loss > 1.5 * clipped_solution.solver_loss
-        check_bounds(style, soft_solution, clipped_solution)
+    for case, soft_solution, clipped_solution in zip(cases, soft, clipped, strict=True):
+        check_bounds(case, soft_solution, clipped_solution)
+    gains = [mine.loss / theirs.loss for mine, theirs in zip(soft, clipped, strict=True)]
+    assert math.prod(gains) ** (1 / len(gains)) < 0.6
+
+
+def test_soft_bounds_publish_what_the_solver_reached_with_dark_styles(
+    network: VGG19, photograph: Photograph, make_problem: MakeProblem
+) -> None:
+    """``coffee`` with ``hubble_deep_field`` at 64 pixels from noise: clipping multiplies the loss."""
+    content, style = photograph("coffee", 43, 64), photograph("hubble_deep_field", 56, 64)
+    soft, clipped = (
+        synthesize(network, [make_problem(network, Recipe(iterations=80, bounds=bounds), content, style)])[0]
+        for bounds in ("soft", "clip")
+    )
+    assert clipped.loss > 3 * clipped.solver_loss
+    check_bounds("coffee", soft, clipped)
 
 
 @pytest.mark.parametrize("layers", [1, 3])
