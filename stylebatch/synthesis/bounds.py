@@ -17,7 +17,7 @@ from stylebatch.synthesis.optimizers import keep_rows
 LOW, HIGH = 0.0, 255.0
 FIRST_STIFFNESS = 0.04
 """Gradient of the penalty one grey level outside, in root mean squares of the first loss gradient."""
-MOST_PENALTY = 0.005
+MOST_PENALTY = 0.01
 """Share of the loss. At a minimum of loss + penalty, clipping costs about twice the penalty."""
 GROWTH = 4.0
 """Factor on the stiffness of an image whose penalty is too large."""
