@@ -6,7 +6,7 @@ BLOCK_CHANNELS = (64, 128, 256, 512, 512)
 """Filters of the layers of each block."""
 BYTES = 4
 """Of one float32."""
-PROCESS_BYTES = 550 * 2**20
+PROCESS_BYTES = 725 * 2**20
 """A worker before its first batch: Python, Ray, torch and the network."""
 PIXEL_VECTORS = 12
 """Vectors of one number for each pixel value that the optimiser holds beside its history."""
