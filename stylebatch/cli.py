@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -286,7 +287,7 @@ def _manifest(options: argparse.Namespace) -> int:
     write_manifest(store, resolve_uri(options.output), cross(contents, styles))
     pairs = len(contents) * len(styles)
     print(f"{options.output}: {pairs} pairs ({len(contents)} contents, {len(styles)} styles)")
-    print(f"Next: stylebatch run {options.output} --output OUT --preset photo")
+    print(f"Next: {_program()} run {options.output} --output OUT --preset photo")
     return ALL_OK
 
 
@@ -339,9 +340,14 @@ def _demo(options: argparse.Namespace) -> int:
     store.put(sheet, contact_sheet(store, read_results(store, output)))
     print(f"Contact sheet: {sheet}")
     print(f"The demo took {duration(time.monotonic() - started)}. Next, your own photos:")
-    print("  stylebatch manifest PHOTOS/ --style PAINTING.jpg -o pairs.parquet")
-    print("  stylebatch run pairs.parquet --output OUT --preset photo")
+    print(f"  {_program()} manifest PHOTOS/ --style PAINTING.jpg -o pairs.parquet")
+    print(f"  {_program()} run pairs.parquet --output OUT --preset photo")
     return code
+
+
+def _program() -> str:
+    """What to type to get this program again."""
+    return "stylebatch" if shutil.which("stylebatch") else sys.argv[0]
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

@@ -1,5 +1,6 @@
 """The commands: one test asserts the exact library call, others run a command for real."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -304,13 +305,25 @@ class TestParsing:
 
 
 class TestManifest:
-    def test_every_content_with_every_style(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.parametrize(
+        ("on_path", "program"), [("/usr/bin/stylebatch", "stylebatch"), (None, ".venv/bin/stylebatch")]
+    )
+    def test_every_content_with_every_style(
+        self,
+        folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        on_path: str | None,
+        program: str,
+    ) -> None:
+        monkeypatch.setattr(shutil, "which", lambda name: on_path)
+        monkeypatch.setattr(sys, "argv", [".venv/bin/stylebatch", "manifest"])
         (folder / "other.png").write_bytes(picture_bytes(20, 20, 4))
         styles = ["--style", "style.png", "other.png"]
         assert main(["manifest", "photos", "photos/a.png", *styles, "-o", "new/m.parquet"]) == 0
         assert capsys.readouterr().out.splitlines() == [
             "new/m.parquet: 4 pairs (2 contents, 2 styles)",
-            "Next: stylebatch run new/m.parquet --output OUT --preset photo",
+            f"Next: {program} run new/m.parquet --output OUT --preset photo",
         ]
         table = pq.read_table(folder / "new" / "m.parquet")
         contents, styles = table["content"].to_pylist(), table["style"].to_pylist()
