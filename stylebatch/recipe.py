@@ -230,7 +230,13 @@ PER_IMAGE_FIELDS = frozenset(
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {},
-    "photo": {"start": "content", "reference_size": 512, "iterations": 300, "tolerance": 1e-3},
+    "photo": {
+        "start": "content",
+        "style_weight": 1e4,
+        "reference_size": 512,
+        "iterations": 300,
+        "tolerance": 1e-3,
+    },
     "gatys-code": {
         "convention": "gatys-code",
         "pooling": "max",
