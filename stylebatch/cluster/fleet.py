@@ -53,7 +53,12 @@ def connected(address: str | None) -> Iterator[Resources]:
         else:
             ray.init(address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        where = f"there is no Ray cluster at {address}" if address else "Ray does not start here"
+        where = (
+            f"no Ray cluster at {address} answers (for one that asks for a token, set RAY_AUTH_MODE=token and "
+            "put the token in ~/.ray/auth_token)"
+            if address
+            else "Ray does not start here"
+        )
         raise ClusterError(f"{where}: {str(error).splitlines()[0]}") from error
     try:
         found = dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
