@@ -54,8 +54,8 @@ def connected(address: str | None) -> Iterator[Resources]:
             ray.init(address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         where = (
-            f"no Ray cluster at {address} answers (for one that asks for a token, set RAY_AUTH_MODE=token and "
-            "put the token in ~/.ray/auth_token)"
+            f"no Ray cluster at {address} answers (for one that asks for a token, set RAY_AUTH_MODE=token, "
+            "with the token in ~/.ray/auth_token)"
             if address
             else "Ray does not start here"
         )
