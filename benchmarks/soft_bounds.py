@@ -11,15 +11,12 @@ prints a row for each, and exits with 1 if a published loss with soft bounds is 
 """
 
 import sys
-from pathlib import PurePath
 
-from photographs import photograph
+from demo_pairs import NAMES, solve
 
 from stylebatch.design.demo import DEMO_PAIRS
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.families import bundled_weights
-from stylebatch.synthesis.synthesize import Problem, Solution, synthesize, white_noise
-from stylebatch.synthesis.targets import Targets, content_targets, style_targets
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.synthesis.weights import read_weights
 
@@ -28,21 +25,9 @@ EVALUATIONS = 120
 ROUNDING = 1.005
 NEAR = 0.02
 CASES = (
-    *((PurePath(pair.content).stem, PurePath(pair.style).stem, pair.style_weight) for pair in DEMO_PAIRS),
+    *((*names, pair.style_weight) for names, pair in zip(NAMES, DEMO_PAIRS, strict=True)),
     ("coffee", "hubble_deep_field", 1e3),
 )
-
-
-def solve(network: VGG19, names: tuple[str, str], style_weight: float, start: str, bounds: str) -> Solution:
-    """One picture."""
-    content, style = (photograph(name, SIZE) for name in names)
-    recipe = Recipe(style_weight=style_weight, start=start, bounds=bounds, iterations=EVALUATIONS)
-    targets = Targets(
-        content_targets(network, content, recipe.content_layers, recipe.pooling),
-        style_targets(network, style, recipe.style_layers, recipe.pooling),
-    )
-    first = content if start == "content" else white_noise(*content.shape[1:], recipe.seed)
-    return synthesize(network, [Problem(recipe, targets, first)])[0]
 
 
 def main() -> int:
@@ -53,8 +38,10 @@ def main() -> int:
     print("|---|---|---|---|---|")
     for start in ("content", "noise"):
         for content, style, style_weight in CASES:
+            recipe = Recipe(style_weight=style_weight, start=start, iterations=EVALUATIONS)
             soft, clip = (
-                solve(network, (content, style), style_weight, start, bounds) for bounds in ("soft", "clip")
+                solve(network, (content, style), SIZE, recipe.replace({"bounds": bounds}))
+                for bounds in ("soft", "clip")
             )
             near, far = soft.loss / soft.solver_loss, clip.loss / clip.solver_loss
             gain = soft.loss / clip.loss
