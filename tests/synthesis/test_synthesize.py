@@ -6,7 +6,6 @@ to 2 %. So independence of the images is tested tightly in float64 and on the fi
 those tolerances on the pictures.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import PurePath
@@ -413,19 +412,23 @@ def test_the_loss_falls_more_than_five_times_on_the_demo_pairs(
 
 
 def check_bounds(names: object, soft: Solution, clipped: Solution) -> None:
-    # Two ways to the minimum that differ in nothing but rounding end up to 3 % apart (see the top).
-    assert soft.loss <= 1.05 * clipped.loss, names
+    # Where no pixel leaves the range the two differ by float32 rounding alone (see the top).
+    assert soft.loss <= 1.005 * clipped.loss, names
     assert soft.loss == pytest.approx(soft.solver_loss, rel=0.02), names
 
 
+BOUNDS_CASES = (
+    *((*names, pair.style_weight) for names, pair in zip(DEMO_PAIRS, design.DEMO_PAIRS, strict=True)),
+    ("coffee", "hubble_deep_field", 1e3),
+)
+
+
+@pytest.mark.parametrize("is_square", [True, False])
 def test_soft_bounds_publish_what_the_solver_reached_on_the_demo_pairs(
-    network: VGG19, photograph: Photograph, make_problem: MakeProblem
+    network: VGG19, photograph: Photograph, make_problem: MakeProblem, is_square: bool
 ) -> None:
-    """At 64 pixels from the content; ``benchmarks/soft_bounds.py`` does the same from noise, uncropped."""
-    cases = [
-        *((*names, pair.style_weight) for names, pair in zip(DEMO_PAIRS, design.DEMO_PAIRS, strict=True)),
-        ("coffee", "hubble_deep_field", 1e3),
-    ]
+    """At 64 pixels from the content, whole images; ``benchmarks/soft_bounds.py`` does it from noise too."""
+    cases = [case for case in BOUNDS_CASES if (case[0] == "astronaut") == is_square]
     soft, clipped = (
         synthesize(
             network,
@@ -433,8 +436,8 @@ def test_soft_bounds_publish_what_the_solver_reached_on_the_demo_pairs(
                 make_problem(
                     network,
                     Recipe(start="content", iterations=120, bounds=bounds, style_weight=style_weight),
-                    photograph(content, 43, 64),
-                    photograph(style, 56, 64),
+                    photograph(content, 64 if is_square else 43, 64),
+                    photograph(style, 56 if style == "hubble_deep_field" else 64, 64),
                 )
                 for content, style, style_weight in cases
             ],
@@ -443,8 +446,6 @@ def test_soft_bounds_publish_what_the_solver_reached_on_the_demo_pairs(
     )
     for case, soft_solution, clipped_solution in zip(cases, soft, clipped, strict=True):
         check_bounds(case, soft_solution, clipped_solution)
-    gains = [mine.loss / theirs.loss for mine, theirs in zip(soft, clipped, strict=True)]
-    assert math.prod(gains) ** (1 / len(gains)) < 0.6
 
 
 def test_soft_bounds_publish_what_the_solver_reached_with_dark_styles(
