@@ -39,6 +39,10 @@ class JobStoppedError(JobError):
     """A job stopped part-way; the same command goes on where it stopped."""
 
 
+class LeaseError(JobError):
+    """Another driver works on this output, or has taken it over."""
+
+
 class WeightsError(StylebatchError):
     """A weights file is missing, is not a VGG-19, or its family is unknown."""
 
@@ -59,8 +63,22 @@ class SynthesisError(StylebatchError):
     """The optimiser could not make a picture of this pair."""
 
 
+class MemoryExceededError(StylebatchError):
+    """One picture needs more memory than its worker has."""
+
+
+class OutputConflictError(StylebatchError):
+    """Something else put a file where a pair's picture belongs; the pair fails, the file stays."""
+
+
 class StorageError(StylebatchError):
     """A storage location could not be used."""
+
+
+class ConfigurationError(StorageError):
+    """The storage cannot be used as it is set up."""
+
+    stops_job = True
 
 
 class NotFoundError(StorageError):

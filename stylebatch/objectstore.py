@@ -11,13 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from stylebatch.errors import StorageError
+from stylebatch.quoting import has_credentials, quoted, reason
 
 S3_SCHEME = "s3://"
 MAX_URI_LENGTH = 4096
+"""Characters of a location, as it is written and as it is resolved."""
+SYSTEM_FOLDERS = ("/proc", "/sys")
+"""Where reading may block for ever, never end, or tell what this process knows."""
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+_SCHEME = re.compile(r"([^/:]*):(?=//)|([A-Za-z][A-Za-z0-9+.-]+):(?=/)|([Ss]3|data):")
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,41 @@ class ObjectStore(Protocol):
         """A text that changes when the object does. Raises NotFoundError."""
         ...
 
+    def age(self, uri: str) -> float:
+        """Seconds since the object was stored, by the storage's own clock. Raises NotFoundError."""
+        ...
+
     def put(self, uri: str, data: bytes) -> None:
         """Store the object, replacing what was there."""
         ...
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
-        """Store the object if nothing is there. True if it was stored, in one atomic step."""
+        """Store the object if nothing is there. True if it was stored, in one atomic step.
+
+        Also true if an earlier try of the same call had stored it and only the answer was lost.
+        """
+        ...
+
+    def put_if_version(self, uri: str, data: bytes, version: str) -> str | None:
+        """Replace the object if it still has this :meth:`version`, in one atomic step.
+
+        Returns:
+            Its new version; None if it has another one by now, or is gone.
+        """
+        ...
+
+    def has_conditional_puts(self, folder: str) -> bool:
+        """Whether :meth:`put_if_absent` and :meth:`put_if_version` hold what they promise below this folder.
+
+        Found out by storing a small object there, twice, and removing it.
+        """
+        ...
+
+    def unconditional(self) -> "ObjectStore":
+        """The same store for storage without conditional puts.
+
+        Its conditional puts look first and then put, which is not atomic: the last of racing writers wins.
+        """
         ...
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
@@ -63,6 +97,10 @@ class ObjectStore(Protocol):
 
     def delete(self, uri: str) -> None:
         """Remove the object. One that is not there is no error."""
+        ...
+
+    def sweep(self, folder: str, older_than: float) -> None:
+        """Remove what interrupted puts left invisibly in this very folder, if older than so many seconds."""
         ...
 
 
@@ -74,52 +112,76 @@ def is_s3(uri: str) -> bool:
 def resolve_uri(text: str, base: str | None = None) -> str:
     """The canonical form of a URI that a user wrote.
 
+    Look-alikes of other letters are no concern: names are compared and opened as they are written.
+
     Args:
         text: ``s3://bucket/key``, ``file:///path``, an absolute path, or one relative to ``base``.
         base: A canonical folder URI; None is the working directory.
 
     Raises:
-        StorageError: The scheme is not allowed, the URI carries credentials or control characters, or has
-            no bucket.
+        StorageError: The scheme is not allowed, the URI carries credentials or control characters, has no
+            bucket, or leads to what the machine says of itself (``/proc``, ``/sys``).
     """
-    if not text or len(text) > MAX_URI_LENGTH or not text.isprintable():
-        raise StorageError(
-            f"{_shown(text)} is not a location; it must be 1 to {MAX_URI_LENGTH} printable characters"
-        )
+    _check_text(text)
     if is_s3(text):
         return _resolve_s3(text)
-    if re.match(r"(?i)s3:", text):
-        raise StorageError(f"{_shown(text)} is not a location; write s3://bucket/key, in small letters")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        parts = urlsplit(text)
-        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-            raise StorageError(
-                f"{parts.scheme}:// locations are not supported; use s3://bucket/key or a path"
-            )
-        return _absolute(unquote(parts.path))
+    if scheme := _SCHEME.match(text):
+        return _resolve_file(text, scheme[scheme.lastindex or 0])
     if base is None or text.startswith(("/", "~")):
         return _absolute(text)
-    return _resolve_s3(join_uri(base, text)) if is_s3(base) else _absolute(join_uri(base, text))
+    joined = join_uri(base, text)
+    return _resolve_s3(joined) if is_s3(base) else _absolute(joined)
+
+
+def _check_text(text: str) -> None:
+    if has_credentials(text):
+        raise StorageError(
+            f"{quoted(text)}: a location must not carry credentials, a signature or a token; "
+            "give them to the environment or a profile"
+        )
+    if not text or len(text) > MAX_URI_LENGTH or not text.isprintable():
+        raise StorageError(
+            f"{quoted(text)} is not a location; it must be 1 to {MAX_URI_LENGTH} printable characters"
+        )
 
 
 def _resolve_s3(text: str) -> str:
     bucket, _, key = text[len(S3_SCHEME) :].partition("/")
-    if "@" in bucket or re.match(r"[^/@]*:[^@]*@", text[len(S3_SCHEME) :]):
-        raise StorageError(
-            "a location must not carry credentials (s3://***@...); give them to the environment or a profile"
-        )
     if not _BUCKET.fullmatch(bucket):
-        raise StorageError(f"{_shown(text)} names no bucket; write s3://bucket/key")
+        raise StorageError(f"{quoted(text)} names no bucket; write s3://bucket/key")
     segments = posixpath.normpath("/" + key).strip("/")
-    return f"{S3_SCHEME}{bucket}/{segments}" if segments else f"{S3_SCHEME}{bucket}"
+    uri = f"{S3_SCHEME}{bucket}/{segments}" if segments else f"{S3_SCHEME}{bucket}"
+    _check_text(uri)  # a relative one is longer than what was written
+    return uri
+
+
+def _resolve_file(text: str, scheme: str) -> str:
+    """The path of a ``file:`` URI; other schemes are refused."""
+    if scheme.lower() == "s3":
+        raise StorageError(f"{quoted(text)} is not a location; write s3://bucket/key, in small letters")
+    host, _, path = text.partition(":")[2].removeprefix("//").partition("/")
+    if scheme.lower() != "file" or host not in ("", "localhost"):
+        raise StorageError(
+            f"{quoted(scheme)[1:-1]}:// locations are not supported; use s3://bucket/key or a path"
+        )
+    if "?" in path or "#" in path:
+        raise StorageError(f"{quoted(text)} has a ? or # in it; write %3F or %23, or a plain path")
+    return _absolute(unquote(f"/{path}"))
 
 
 def _absolute(path: str) -> str:
     try:
         full = Path(path).expanduser().absolute().as_posix()
-    except RuntimeError as error:
-        raise StorageError(f"{_shown(path)}: {error}; write the folder out in full") from error
-    return "/" + posixpath.normpath(full).lstrip("/")
+    except (RuntimeError, ValueError) as error:
+        raise StorageError(f"{quoted(path)}: {reason(error)}; write the folder out in full") from error
+    uri = "/" + posixpath.normpath(full).lstrip("/")
+    _check_text(uri)
+    if f"{uri}/".startswith(tuple(f"{folder}/" for folder in SYSTEM_FOLDERS)):
+        raise StorageError(
+            f"{quoted(uri)} is not a location; {' and '.join(SYSTEM_FOLDERS)} hold what the machine says of "
+            "itself, not files"
+        )
+    return uri
 
 
 def join_uri(base: str, *parts: str) -> str:
@@ -131,10 +193,6 @@ def parent_uri(uri: str) -> str:
     """The folder that holds ``uri``; a bucket holds itself."""
     folder = uri.rpartition("/")[0]
     return uri if folder == S3_SCHEME[:-1] else folder or "/"
-
-
-def _shown(text: str) -> str:
-    return ascii(text) if len(text) <= 80 else ascii(text[:77]) + "..."
 
 
 class ObjectFile(io.RawIOBase):

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from stylebatch import rules
 from stylebatch.errors import RecipeError
+from stylebatch.quoting import MAX_QUOTED, quoted, shown
 from stylebatch.rules import Rule
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 4, 4, 4)
@@ -33,6 +34,12 @@ SIZE_FIELDS = ("size", "shorter_side", "pixels")
 DEFAULT_SIZE = 512
 LARGEST_WEIGHT = 1e15
 """Losses are float32: larger weights would leave its range."""
+LONGEST_LOCATION = 4096
+"""Characters of a location; :data:`stylebatch.objectstore.MAX_URI_LENGTH`, which this module cannot see."""
+MOST_STYLES = 64
+"""Style images of a pair, and so shares of ``style_blend``."""
+MOST_NAMED = 10
+"""Unknown fields that one message names; the others are counted."""
 FILE_SUFFIXES: Mapping[str, str] = {"png": ".png", "jpeg": ".jpg", "npy": ".npy"}
 """The suffix of a published file, by ``format``."""
 
@@ -42,7 +49,12 @@ def _is_weights(value: str) -> bool:
 
 
 def _is_location(value: str) -> bool:
-    return value.isprintable() and ("/" in value or "." in value)
+    is_long = len(value) > LONGEST_LOCATION
+    return not is_long and value.isprintable() and ("/" in value or "." in value)
+
+
+def _are_layers(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) and value in LAYERS for value in values)
 
 
 def _field(default: Any, rule: Rule) -> Any:
@@ -68,9 +80,13 @@ class Recipe:
     """The layers of equation (1)."""
     style_layers: tuple[str, ...] = _field(PAPER_STYLE_LAYERS, rules.some_of(LAYERS, "layers"))
     """The layers of equation (5)."""
-    style_layer_weights: tuple[float, ...] | None = _field(None, rules.numbers(LARGEST_WEIGHT, "style layer"))
+    style_layer_weights: tuple[float, ...] | None = _field(
+        None, rules.numbers(LARGEST_WEIGHT, "style layer", len(LAYERS))
+    )
     """w_l of equation (5), one for each style layer. None: 1/their number in ``paper``, else 1 each."""
-    style_blend: tuple[float, ...] | None = _field(None, rules.numbers(LARGEST_WEIGHT, "style image"))
+    style_blend: tuple[float, ...] | None = _field(
+        None, rules.numbers(LARGEST_WEIGHT, "style image", MOST_STYLES)
+    )
     """Shares of several style images in the target Gram matrices, scaled to sum to 1. None: equal shares."""
     convention: str = _field("paper", rules.one_of(*CONVENTIONS))
     """How the losses are scaled; see docs/conventions.md."""
@@ -139,14 +155,14 @@ class Recipe:
         try:
             object.__setattr__(self, name, rule.accepts(value))
         except (TypeError, ValueError, OverflowError):
-            return f"{name} is {_shorten(value)}; it must be {rule.allowed}"
+            return f"{name} is {shown(value)}; it must be {rule.allowed}"
         return None
 
     def _sort_together(self) -> None:
         """Bring the w_l into the order of their layers, shallow to deep, wherever the caller put them."""
         layers, shares = self.style_layers, self.style_layer_weights
         is_list = isinstance(layers, list | tuple) and isinstance(shares, list | tuple)
-        if is_list and shares and len(layers) == len(shares) and set(layers) <= set(LAYERS):
+        if is_list and shares and len(layers) == len(shares) and _are_layers(layers):
             order = sorted(range(len(layers)), key=lambda i: LAYERS.index(layers[i]))
             if order != [*range(len(layers))]:
                 object.__setattr__(self, "style_layer_weights", tuple(shares[i] for i in order))
@@ -167,7 +183,7 @@ class Recipe:
                 "loss over positions already"
             )
         if self.start not in START_NAMES and not _is_location(self.start):
-            yield f"start is {_shorten(self.start)}; it must be {field_rule('start').allowed}"
+            yield f"start is {shown(self.start)}; it must be {field_rule('start').allowed}"
         if self.content_weight == 0 and self.style_weight == 0:
             yield "content_weight and style_weight are both 0; nothing is left to minimise"
 
@@ -180,7 +196,7 @@ class Recipe:
         """
         if name not in PRESETS:
             raise RecipeError(
-                f"there is no preset {_shorten(name)}{_suggestion(name, PRESETS)}; "
+                f"there is no preset {quoted(str(name))}{_suggestion(name, PRESETS)}; "
                 f"the presets are {', '.join(PRESETS)}"
             )
         return cls(**PRESETS[name]).replace(fields)
@@ -268,10 +284,12 @@ def field_rule(name: str) -> Rule:
 
 def check_field_names(names: Iterable[str]) -> None:
     """Raise RecipeError for names that are not recipe fields, with the nearest one that is."""
-    unknown = [f"{_shorten(name)}{_suggestion(name, FIELDS)}" for name in names if name not in FIELDS]
+    unknown = [name for name in names if name not in FIELDS]
     if unknown:
+        named = [f"{quoted(str(name))}{_suggestion(name, FIELDS)}" for name in unknown[:MOST_NAMED]]
+        more = f" (and {len(unknown) - MOST_NAMED:,} more)" if len(unknown) > MOST_NAMED else ""
         raise RecipeError(
-            f"recipe: there is no field {', '.join(unknown)}; the fields are {', '.join(FIELDS)}"
+            f"recipe: there is no field {', '.join(named)}{more}; the fields are {', '.join(FIELDS)}"
         )
 
 
@@ -305,7 +323,7 @@ def _parse(name: str, value: Any) -> Any:
             case "texts":
                 return _items(value)
     except (ValueError, OverflowError, TypeError):
-        raise RecipeError(f"recipe: {name} is {_shorten(value)}; it must be {rule.allowed}") from None
+        raise RecipeError(f"recipe: {name} is {shown(value)}; it must be {rule.allowed}") from None
     return value
 
 
@@ -314,10 +332,5 @@ def _items(value: str | list[Any]) -> list[Any]:
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(name), known, n=1)
+    near = difflib.get_close_matches(str(name)[:MAX_QUOTED], known, n=1)
     return f" (did you mean {near[0]}?)" if near else ""
-
-
-def _shorten(value: Any) -> str:
-    text = ascii(value) if isinstance(value, str) else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -95,17 +95,46 @@ class Layout:
         return join_uri(self.output, "_SUCCESS")
 
     @property
+    def lease(self) -> str:
+        """Who works on the output."""
+        return join_uri(self.output, "lease.json")
+
+    @property
     def results(self) -> str:
         """The folder of the parts."""
         return join_uri(self.output, "results")
 
+    @property
+    def all_images(self) -> str:
+        """The folder above every unit's images."""
+        return join_uri(self.output, "images")
+
+    @property
+    def all_records(self) -> str:
+        """The folder above every open unit's records."""
+        return join_uri(self.output, "records")
+
+    @property
+    def all_checkpoints(self) -> str:
+        """The folder above every open unit's checkpoints."""
+        return join_uri(self.output, "checkpoints")
+
+    @property
+    def reopened(self) -> str:
+        """The folder of the parts whose failed rows are being run again."""
+        return join_uri(self.output, "reopened")
+
     def images(self, unit: int) -> str:
         """The folder of a unit's images."""
-        return join_uri(self.output, "images", f"{unit:06d}")
+        return join_uri(self.all_images, f"{unit:06d}")
 
     def records(self, unit: int) -> str:
         """The folder of an open unit's records."""
-        return join_uri(self.output, "records", f"{unit:06d}")
+        return join_uri(self.all_records, f"{unit:06d}")
+
+    def checkpoint(self, unit: int, pair_id: str) -> str:
+        """Where a long pair stands."""
+        return join_uri(self.all_checkpoints, f"{unit:06d}", f"{pair_id}.ckpt")
 
     def image(self, unit: int, pair_id: str, suffix: str) -> str:
         """A pair's picture; storing it commits the pair."""

@@ -1,9 +1,10 @@
 """What a field may hold: its canonical type, its range, and the sentence that says so."""
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -37,27 +38,26 @@ def integer(low: int, high: int, note: str = "") -> Rule:
     )
 
 
-def numbers(high: float, what: str) -> Rule:
+def numbers(high: float, what: str, most: int) -> Rule:
     """A list of shares: finite numbers from 0, not all 0."""
 
     def accept(value: Any) -> tuple[float, ...]:
-        shares = tuple(_within(_as_float(share), 0, high) for share in _as_tuple(value))
+        shares = tuple(_within(_as_float(share), 0, high) for share in _as_tuple(value, most))
         if not shares or sum(shares) == 0:
             raise ValueError
         return shares
 
-    return Rule(
-        "numbers", f"a list of finite numbers from 0 to {high:g}, not all 0, one for each {what}", accept
-    )
+    allowed = f"a list of finite numbers from 0 to {high:g}, not all 0, one for each {what}, at most {most}"
+    return Rule("numbers", allowed, accept)
 
 
 def one_of(*options: str) -> Rule:
     """One of a few texts."""
 
     def accept(value: Any) -> str:
-        if value not in options:
+        if not isinstance(value, str) or value not in options:
             raise ValueError
-        return str(value)
+        return value
 
     return Rule("text", "one of " + ", ".join(options), accept)
 
@@ -66,7 +66,7 @@ def some_of(options: Sequence[str], what: str) -> Rule:
     """A list of different texts out of a few, at least one; kept in their own order."""
 
     def accept(value: Any) -> tuple[str, ...]:
-        chosen = _as_tuple(value)
+        chosen = _as_tuple(value, len(options))
         if not chosen or len(set(chosen)) != len(chosen) or not set(chosen) <= set(options):
             raise ValueError
         return tuple(sorted(chosen, key=options.index))
@@ -94,16 +94,20 @@ def _as_float(value: Any) -> float:
 
 
 def _as_int(value: Any) -> int:
-    whole = value if isinstance(value, int) else _as_float(value)
+    whole = int(value) if isinstance(value, Integral) else _as_float(value)
     if isinstance(value, bool) or whole != int(whole):
         raise TypeError
     return int(whole)
 
 
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
+def _as_tuple(value: Any, most: int) -> tuple[Any, ...]:
+    """The items of what has an order: a list, a tuple or an array; no more than there may be."""
+    if isinstance(value, str | bytes | bytearray | memoryview | Mapping | Set):
         raise TypeError
-    return tuple(value)
+    items = tuple(itertools.islice(value, most + 1))
+    if len(items) > most:
+        raise ValueError
+    return items
 
 
 def _within(value: Any, low: float, high: float) -> Any:

@@ -20,6 +20,8 @@ class Task:
     """The unit that its row belongs to."""
     attempt: int = 1
     """1 for the first."""
+    has_checkpoint: bool = False
+    """Whether an earlier attempt may have stored where it stood."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Outcome:
     """Whether the failure may go away by itself."""
     stops_job: bool = False
     """Whether every other pair would fail the same way."""
+    notices: tuple[str, ...] = ()
+    """What the user should be told besides: a damaged checkpoint, a batch that was halved."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Activity:
     """Done for them."""
     iterations: int = 0
     """The most there will be."""
+    progress: int = 0
+    """Grows with everything that it does: an image fetched, an evaluation, a picture stored."""
 
 
 def source_facts(pair: Pair) -> Facts:

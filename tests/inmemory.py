@@ -3,7 +3,8 @@
 import hashlib
 import io
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ class MemoryStore:
         """Every get and ranged read, as (URI, bytes)."""
         self.errors: dict[tuple[str, str], Exception] = {}
         """What a call, as (method, URI), raises instead."""
+        self.clock: Callable[[], float] = time.monotonic
+        """The storage's clock."""
+        self._stored: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def get(self, uri: str) -> bytes:
@@ -42,19 +46,43 @@ class MemoryStore:
         return len(self._object(uri))
 
     def version(self, uri: str) -> str:
-        return hashlib.sha256(self._read("version", uri, 0, None)).hexdigest()
+        self._read("version", uri, 0, None)
+        return self._version(uri)
 
     def put(self, uri: str, data: bytes) -> None:
         self._note("put", uri)
-        self.objects[uri] = data
+        self._store(uri, data)
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         self._note("put_if_absent", uri)
         with self._lock:
             if uri in self.objects:
                 return False
-            self.objects[uri] = data
+            self._store(uri, data)
             return True
+
+    def age(self, uri: str) -> float:
+        self._note("age", uri)
+        self._object(uri)
+        return self.clock() - self._stored.get(uri, 0.0)
+
+    def put_if_version(self, uri: str, data: bytes, version: str) -> str | None:
+        self._note("put_if_version", uri)
+        with self._lock:
+            if uri not in self.objects or self._version(uri) != version:
+                return None
+            self._store(uri, data)
+            return self._version(uri)
+
+    def has_conditional_puts(self, folder: str) -> bool:
+        self._note("has_conditional_puts", folder)
+        return True
+
+    def unconditional(self) -> "MemoryStore":
+        return self
+
+    def sweep(self, folder: str, older_than: float) -> None:
+        self._note("sweep", folder)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         self._note("list", prefix)
@@ -69,6 +97,13 @@ class MemoryStore:
     def calls(self, *methods: str) -> Sequence[str]:
         """The URIs that these methods were called with, in order."""
         return [uri for method, uri in self.operations if method in methods]
+
+    def _store(self, uri: str, data: bytes) -> None:
+        self.objects[uri] = data
+        self._stored[uri] = self.clock()
+
+    def _version(self, uri: str) -> str:
+        return hashlib.sha256(self.objects[uri]).hexdigest()
 
     def _note(self, method: str, uri: str) -> None:
         with self._lock:

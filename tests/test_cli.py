@@ -16,7 +16,8 @@ from PIL import Image
 import stylebatch
 from stylebatch.cli import main
 from stylebatch.cluster import driver
-from stylebatch.cluster.progress import Progress
+from stylebatch.cluster.options import RunOptions
+from stylebatch.cluster.progress import Observer, Progress
 from stylebatch.errors import (
     ClusterError,
     CredentialsError,
@@ -25,7 +26,7 @@ from stylebatch.errors import (
     ManifestError,
     StylebatchError,
 )
-from stylebatch.job import Job, Tally
+from stylebatch.job import DEFAULT_UNIT_SIZE, Job, Tally
 from stylebatch.pictures import DEFAULT_MAX_PIXELS, read_provenance
 from stylebatch.recipe import Recipe
 from stylebatch.storage import UriStore
@@ -51,14 +52,15 @@ class Library:
     """Stands for :func:`run_job`: notes the call, and ends as it is told."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Job, Any, dict[str, Any]]] = []
+        self.calls: list[tuple[Job, Any, RunOptions]] = []
+        self.notices: tuple[str, ...] = ()
         self.tally = Tally(ok=2)
         self.error: BaseException | None = None
 
-    def __call__(self, job: Job, store: Any, **options: Any) -> Tally:
+    def __call__(self, job: Job, store: Any, options: RunOptions, observe: Observer) -> Tally:
         self.calls.append((job, store, options))
-        options["observe"](Progress(2, 1, 0, 1, 1.0, ()))
-        options["observe"](Progress(2, 2, 0, 2, 1.0, ()))
+        observe(Progress(2, 1, 0, 1, 1.0, ()))
+        observe(Progress(2, 2, 0, 2, 1.0, (), self.notices))
         if self.error:
             raise self.error
         return self.tally
@@ -90,18 +92,21 @@ class TestRun:
         self, folder: Path, library: Library, capsys: pytest.CaptureFixture[str]
     ) -> None:
         arguments = ["--workers", "3", "--address", "auto", "--device", "gpu", "--batch", "4"]
-        arguments += ["--unit-size", "7", "--max-pixels", "1000"]
+        arguments += ["--unit-size", "7", "--max-pixels", "1000", "--stall-timeout", "90"]
+        arguments += ["--checkpoint-seconds", "0", "--grace", "2.5", "--retry-failed"]
         assert main(["run", "pairs.parquet", "--output", "out", *arguments]) == 0
         ((job, store, options),) = library.calls
-        observe = options.pop("observe")
-        assert options == {
-            "workers": 3,
-            "address": "auto",
-            "device": "gpu",
-            "largest_batch": 4,
-            "max_pixels": 1000,
-        }
-        assert callable(observe)
+        assert options == RunOptions(
+            workers=3,
+            address="auto",
+            device="gpu",
+            largest_batch=4,
+            max_pixels=1000,
+            stall_timeout=90,
+            checkpoint_seconds=0,
+            grace=2.5,
+            retry_failed=True,
+        )
         assert isinstance(store, UriStore)
         assert job.manifest.uri == f"{folder}/pairs.parquet"
         assert (job.output, job.unit_size, job.recipe) == (f"{folder}/out", 7, Recipe())
@@ -117,15 +122,61 @@ class TestRun:
     def test_the_defaults(self, folder: Path, library: Library) -> None:
         assert main(["run", "pairs.parquet", "-o", "s3://bucket/out"]) == 0
         ((job, _, options),) = library.calls
-        options.pop("observe")
-        assert options == {
-            "workers": None,
-            "address": None,
-            "device": "auto",
-            "largest_batch": None,
-            "max_pixels": DEFAULT_MAX_PIXELS,
-        }
+        assert options == RunOptions() == RunOptions(max_pixels=DEFAULT_MAX_PIXELS)
         assert (job.output, job.unit_size) == ("s3://bucket/out", 256)
+
+    def test_the_help_tells_the_defaults(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="0"):
+            main(["run", "--help"])
+        told = " ".join(capsys.readouterr().out.split())
+        defaults = RunOptions()
+        assert f"checkpoints of a pair ({defaults.checkpoint_seconds:g})" in told
+        assert f"worker is replaced ({defaults.stall_timeout:g})" in told
+        assert f"after SIGTERM or Ctrl-C ({defaults.grace:g})" in told
+        assert f"finished and published together ({DEFAULT_UNIT_SIZE})" in told
+        assert f"more pixels ({defaults.max_pixels // 10**6} million)" in told
+
+    @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon", ""])
+    def test_seconds_are_a_number(
+        self, folder: Path, library: Library, capsys: pytest.CaptureFixture[str], seconds: str
+    ) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main(["run", "pairs.parquet", "-o", "out", f"--grace={seconds}"])
+        assert f"{seconds!r} is not a number of seconds, 0 or more" in capsys.readouterr().err
+        assert not library.calls
+
+    def test_starting_over_and_trying_again_exclude_each_other(
+        self, folder: Path, library: Library, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main(["run", "pairs.parquet", "-o", "out", "--restart", "--retry-failed"])
+        assert "not allowed with argument" in capsys.readouterr().err
+
+    def test_what_happens_on_the_way_is_told(
+        self, folder: Path, library: Library, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        library.notices = ("a worker on [host] is replaced",)
+        assert main(["run", "pairs.parquet", "-o", "out"]) == 0
+        assert capsys.readouterr().err == "stylebatch: a worker on [host] is replaced\n"
+
+    @pytest.mark.parametrize("option", ["--restart", "--retry-failed"])
+    def test_the_command_that_resumes_neither_throws_away_nor_opens_again(
+        self,
+        folder: Path,
+        library: Library,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        option: str,
+    ) -> None:
+        monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+        library.error = JobStoppedError("stopped by SIGTERM")
+        (folder / "my pairs.parquet").write_bytes((folder / "pairs.parquet").read_bytes())
+        assert main(["run", "my pairs.parquet", "-o", "out", option, "--set", "size=32"]) == 3
+        assert capsys.readouterr().err.splitlines() == [
+            "stylebatch: stopped by SIGTERM",
+            "To go on where it stopped:",
+            "  stylebatch run 'my pairs.parquet' -o out --set size=32",
+        ]
 
     def test_failed_pairs_are_no_success(
         self, folder: Path, library: Library, capsys: pytest.CaptureFixture[str]
@@ -162,7 +213,7 @@ class TestRun:
         assert main(["run", "pairs.parquet", "-o", "out"]) == code
         err = capsys.readouterr().err
         assert str(error) in err
-        assert ("Run the same command again" in err) == (code == 3)
+        assert ("To go on where it stopped:" in err) == (code == 3)
         assert "Traceback" not in err
 
     def test_an_error_nobody_expected_is_not_hidden(self, folder: Path, library: Library) -> None:

@@ -213,7 +213,7 @@ def test_several_problems_are_one_message() -> None:
 
 
 def test_a_long_value_is_shortened() -> None:
-    with pytest.raises(RecipeError, match=r"size is '9{50,76}\.\.\.; it must"):
+    with pytest.raises(RecipeError, match=r"size is '9{50,80}'\.\.\.; it must"):
         Recipe(size="9" * 100_000)
 
 

@@ -2,45 +2,33 @@
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from stylebatch.cluster.fleet import Fleet, Member, connected, plan_fleet
+from stylebatch.cluster.ending import Ending, noting_signals
+from stylebatch.cluster.fleet import Fleet, Member, Resources, connected, has_died, one_line, plan_fleet
 from stylebatch.cluster.lookahead import LookAhead
+from stylebatch.cluster.options import DEFAULT_OPTIONS, RunOptions
 from stylebatch.cluster.progress import Observer, Progress
-from stylebatch.cluster.schedule import (
-    BATCHES_PER_WORKER,
-    MOST_DEATHS,
-    Backlog,
-    Candidate,
-    after_death,
-    is_poison,
-    isolated,
-    retried,
-    should_retry,
-)
+from stylebatch.cluster.publisher import PartPublisher
+from stylebatch.cluster.schedule import BATCHES_PER_WORKER, Backlog
+from stylebatch.cluster.settlement import Settlement
 from stylebatch.cluster.worker import WorkerSettings
-from stylebatch.errors import JobError, JobStoppedError, StylebatchError
+from stylebatch.errors import JobStoppedError, StylebatchError
 from stylebatch.job import (
     Job,
+    Lease,
+    OpenedOutput,
     Tally,
     UnitBook,
-    claim_output,
-    committed_row,
-    finished_units,
+    open_output,
     pending_tasks,
-    publish_part,
     publish_success,
-    store_failure,
-    tally_finished,
 )
 from stylebatch.objectstore import ObjectStore
-from stylebatch.pictures import DEFAULT_MAX_PIXELS
-from stylebatch.results import Row
-from stylebatch.work import Outcome, Task, failed_row
+from stylebatch.work import Task
 
 TICK = 0.5
 """Seconds between two looks at the workers when nothing ends."""
@@ -51,46 +39,64 @@ DEPTH_PER_WORKER = 32
 def run_job(
     job: Job,
     store: ObjectStore,
-    *,
-    workers: int | None = None,
-    address: str | None = None,
-    device: str = "auto",
-    largest_batch: int | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    options: RunOptions = DEFAULT_OPTIONS,
     observe: Observer = lambda progress: None,
 ) -> Tally:
     """Run a job to its end; what an earlier run has finished is not done again.
 
+    SIGTERM and Ctrl-C end it: the first time running batches may finish, the second time it ends at once.
+
     Args:
         job: What to do.
         store: Where inputs and output are.
-        workers: How many; None is one for each GPU, or by the processor's cores.
-        address: A Ray cluster; None starts Ray on this machine.
-        device: ``gpu``, ``cpu``, or ``auto``: GPUs if Ray has any.
-        largest_batch: The most pictures in one forward pass; None decides by size and memory.
-        max_pixels: Of a source image; a larger one fails its pair before it is decoded.
+        options: How.
         observe: Called about twice a second.
 
     Returns:
         How every row of the manifest ended.
 
     Raises:
-        JobError: The output belongs to another job.
+        JobError: The output belongs to another job, or another driver works on it.
         ClusterError: Ray or its workers do not start.
-        JobStoppedError: Something happened that every further pair would meet.
+        JobStoppedError: The run was asked to end, or met something that every further pair would meet.
+        KeyboardInterrupt: It was asked twice, or before it had begun.
     """
-    is_new = claim_output(job, store)
-    finished = finished_units(job, store)
-    book = UnitBook(job)
-    tally_finished(job, store, finished, book.tally)
-    if len(finished) < len(job.units):
-        tasks = pending_tasks(job, store, finished, is_new, book)
-        with connected(address) as resources:
-            plan = plan_fleet(resources, workers, device)
-            settings = WorkerSettings(store, job.layout, job.recipe, plan.threads, plan.is_gpu, max_pixels)
-            _Run(job, store, book, Fleet(plan, settings), tasks, largest_batch, observe).to_the_end()
-    publish_success(job, store, book.tally)
+    opened = open_output(job, store, restart=options.restart, retry_failed=options.retry_failed)
+    try:
+        return _run_opened(job, opened, options, observe)
+    finally:
+        opened.lease.release()
+
+
+def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, observe: Observer) -> Tally:
+    book = UnitBook(job, opened.tally)
+    if len(opened.finished) < len(job.units):
+        tasks = pending_tasks(job, opened, book)
+        ending = Ending()
+        # In this order, because ray.init replaces the handler of SIGTERM.
+        with connected(options.address) as resources, noting_signals(ending):
+            fleet = _start_fleet(job, opened, options, resources)
+            _Run(job, opened, book, fleet, tasks, options, observe, ending).to_the_end()
+    else:
+        rows, tally = job.manifest.num_rows, book.tally
+        observe(Progress(rows, tally.ok, tally.failed, 0, 0.0, (), tuple(opened.notices)))
+    opened.lease.check()
+    publish_success(job, opened.store, book.tally)
     return book.tally
+
+
+def _start_fleet(job: Job, opened: OpenedOutput, options: RunOptions, resources: Resources) -> Fleet:
+    plan = plan_fleet(resources, options.workers, options.device)
+    settings = WorkerSettings(
+        store=opened.store,
+        layout=job.layout,
+        recipe=job.recipe,
+        threads=plan.threads,
+        is_gpu=plan.is_gpu,
+        max_pixels=options.max_pixels,
+        checkpoint_seconds=options.checkpoint_seconds,
+    )
+    return Fleet(plan, settings, options.stall_timeout)
 
 
 class _Run:
@@ -99,51 +105,84 @@ class _Run:
     def __init__(
         self,
         job: Job,
-        store: ObjectStore,
+        opened: OpenedOutput,
         book: UnitBook,
         fleet: Fleet,
         tasks: Iterator[Task],
-        largest_batch: int | None,
+        options: RunOptions,
         observe: Observer,
+        ending: Ending,
     ) -> None:
         self._job = job
-        self._store = store
+        self._lease: Lease = opened.lease
         self._book = book
-        self._observe = observe
-        self._backlog = Backlog()
         self._fleet = fleet
+        self._options = options
+        self._observe = observe
+        self._ending = ending
+        self._backlog = Backlog()
+        self._settlement = Settlement(job, opened.store, book, self._backlog)
+        self._publisher = PartPublisher(job, opened.store, opened.lease)
         self._depth = DEPTH_PER_WORKER * fleet.plan.workers
-        self._lookahead = LookAhead(tasks, store, self._depth, fleet.plan.is_gpu, most=largest_batch)
-        self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publisher")
-        self._publishing: list[Future[None]] = []
+        self._lookahead = LookAhead(
+            tasks, opened.store, self._depth, fleet.plan.is_gpu, options.largest_batch
+        )
+        self._notices = opened.notices  # others add to it as they look at the output
         self._started: float | None = None
-        self._new_pictures = 0
 
     def to_the_end(self) -> None:
         """Work until every row has ended and every part is published."""
         try:
             while not self._is_finished():
+                if self._ending.reason:
+                    self._wind_down()
                 self._step()
-            for future in self._publishing:
-                future.result()
+            self._publisher.finish()
+        except RayError as error:
+            raise JobStoppedError(f"Ray failed: {one_line(error)}") from error
         except StylebatchError as error:
-            if self._started is None:
+            if self._started is None or isinstance(error, JobStoppedError):
                 raise
             raise JobStoppedError(str(error)) from error
         finally:
             self._lookahead.close()
-            self._publisher.shutdown(cancel_futures=True)
-
-    def _step(self) -> None:
-        self._fleet.poll()
-        self._refill()
-        self._dispatch()
-        self._collect()
-        self._publish()
-        self._observe(self._progress())
+            self._publisher.close()
 
     def _is_finished(self) -> bool:
         return self._lookahead.is_exhausted and not self._backlog and not self._fleet.references
+
+    def _step(self) -> None:
+        self._lease.check()
+        self._fleet.poll()
+        self._refill()
+        self._dispatch()
+        self._attend()
+
+    def _attend(self) -> None:
+        """Look after what is under way."""
+        self._collect()
+        self._replace_stalled()
+        self._publish()
+        self._report()
+
+    def _wind_down(self) -> None:
+        """Let what is running finish, if that does not take too long; what waits behind it is given up.
+
+        Raises:
+            JobStoppedError: Always.
+        """
+        self._fleet.ask_for_checkpoints()
+        running = self._fleet.running
+        deadline = time.monotonic() + self._options.grace
+        while time.monotonic() < deadline and not set(running).isdisjoint(self._fleet.references):
+            self._lease.check()
+            self._attend()
+        self._publisher.finish()
+        under_way = sum(len(member.candidates) for member in self._fleet.members)
+        raise JobStoppedError(
+            f"stopped by {self._ending.reason}: {self._book.tally.ended} of {self._job.manifest.num_rows} "
+            f"pairs have ended; {under_way} under way go on from their checkpoints or start again"
+        )
 
     def _refill(self) -> None:
         room = self._depth - len(self._backlog)
@@ -173,8 +212,7 @@ class _Run:
     def _give(self, member: Member) -> None:
         batch = self._backlog.take(member.handle, len(self._fleet.members), is_idle=not member.batches)
         if batch:
-            reference = member.handle.run.remote([candidate.task for candidate in batch])
-            member.batches[reference] = batch
+            member.give(batch, time.monotonic())
 
     def _collect(self) -> None:
         references = self._fleet.references
@@ -188,72 +226,49 @@ class _Run:
 
     def _collect_batch(self, member: Member, reference: Any) -> None:
         try:
-            outcomes: list[Outcome] = ray.get(reference)
+            outcomes = ray.get(reference)
         except RayTaskError as error:
-            self._after_crash(member.batches.pop(reference), error)
+            self._settlement.crash(member.batches.pop(reference), error.cause or error)
         except RayError as error:
-            self._after_death(member, error)
+            self._replace(member, has_died(member, error), one_line(error))
         else:
-            candidates = {candidate.task.pair.row: candidate for candidate in member.batches.pop(reference)}
-            for outcome in outcomes:
-                self._settle(candidates[outcome.task.pair.row], outcome)
+            self._settlement.outcomes(member.batches.pop(reference), outcomes)
 
-    def _settle(self, candidate: Candidate, outcome: Outcome) -> None:
-        row = outcome.row
-        if row is None:
-            row = dict(committed_row(self._job, self._store, outcome.task))
-        if outcome.stops_job:
-            raise JobError(f"{outcome.task.pair.pair_id}: {row['error']}")
-        if should_retry(outcome):
-            self._backlog.add(retried(candidate))
-        else:
-            self._end(outcome.task, row)
+    def _replace_stalled(self) -> None:
+        for member in self._fleet.stalled():
+            self._replace(member, True, f"no progress for {self._options.stall_timeout:g} s")
 
-    def _end(self, task: Task, row: Row) -> None:
-        if row["status"] == "failed":
-            store_failure(self._job, self._store, task.unit, row)
-        self._new_pictures += row["status"] == "ok"
-        self._book.add(task.unit, row, is_new=True)
-
-    def _after_crash(self, batch: list[Candidate], error: RayTaskError) -> None:
-        """An exception that nobody expected: those that shared a batch run again alone."""
-        for candidate in batch:
-            if len(batch) > 1:
-                self._backlog.add(isolated(candidate))
-                continue
-            cause = error.cause
-            row = failed_row(candidate.task.pair, type(cause).__name__, str(cause), candidate.task.attempt)
-            self._end(candidate.task, row)
-
-    def _after_death(self, member: Member, error: RayError) -> None:
+    def _replace(self, member: Member, has_died: bool, reason: str) -> None:
+        """Put another worker in the place of one that is lost, and let its pairs wait again."""
+        assert member.info is not None, "only a worker that is ready has batches"
+        lost = member.candidates
         self._backlog.forget(member.handle)
         self._fleet.replace(member)
-        for candidate in after_death(member.candidates):
-            if is_poison(candidate):
-                message = (
-                    f"{MOST_DEATHS} worker processes died while they worked on this pair alone; the last: "
-                    f"{' '.join(str(error).split())[:300] or type(error).__name__}"
-                )
-                pair = candidate.task.pair
-                row = failed_row(pair, "WorkerDied", message, candidate.task.attempt - 1)
-                self._end(candidate.task, row)
-            else:
-                self._backlog.add(candidate)
+        self._notices.append(
+            f"a worker on {member.info.host} (process {member.info.process}) is replaced: {reason}; "
+            f"its {len(lost)} pairs wait for another"
+        )
+        self._settlement.loss(lost, has_died, reason)
 
     def _publish(self) -> None:
         for unit, rows in self._book.take_complete():
-            self._publishing.append(self._publisher.submit(publish_part, self._job, self._store, unit, rows))
-        for future in [future for future in self._publishing if future.done()]:
-            future.result()
-            self._publishing.remove(future)
+            self._publisher.submit(unit, rows)
+        self._publisher.check()
 
-    def _progress(self) -> Progress:
+    def _report(self) -> None:
         tally = self._book.tally
-        return Progress(
-            total=self._job.manifest.num_rows,
-            ok=tally.ok,
-            failed=tally.failed,
-            new=self._new_pictures,
-            seconds=0.0 if self._started is None else time.monotonic() - self._started,
-            workers=tuple(member.progress for member in self._fleet.members),
+        sources = (self._notices, self._fleet.notices, self._settlement.notices)
+        notices = tuple(notice for source in sources for notice in source)
+        for source in sources:
+            source.clear()
+        self._observe(
+            Progress(
+                total=self._job.manifest.num_rows,
+                ok=tally.ok,
+                failed=tally.failed,
+                new=self._settlement.new_pictures,
+                seconds=0.0 if self._started is None else time.monotonic() - self._started,
+                workers=tuple(member.progress for member in self._fleet.members),
+                notices=notices,
+            )
         )

@@ -1,18 +1,19 @@
 """The workers: Ray started or joined, actors made, watched and replaced."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayError
 
 from stylebatch.cluster.progress import WorkerProgress
 from stylebatch.cluster.schedule import Candidate
 from stylebatch.cluster.worker import Worker, WorkerInfo, WorkerSettings
-from stylebatch.errors import ClusterError
+from stylebatch.errors import ClusterError, StylebatchError
 from stylebatch.work import Activity
 
 THREADS_PER_WORKER = 4
@@ -20,7 +21,7 @@ THREADS_PER_WORKER = 4
 CALLS_AT_ONCE = 4
 """Two batches, a question about its activity, and its preparation."""
 MOST_START_FAILURES = 3
-"""Workers that may die before they are ready."""
+"""Workers in a row that may fail to become ready in one place."""
 OBJECT_STORE_BYTES = 100 * 2**20
 """For an embedded Ray: nothing large travels through it."""
 
@@ -116,14 +117,18 @@ class Member:
     """The Ray actor."""
     preparing: Any
     """The reference to its :class:`WorkerInfo`."""
+    start_failures: int = 0
+    """Workers before it in its place that did not become ready, in a row."""
     info: WorkerInfo | None = None
     """None until it is ready."""
     batches: dict[Any, list[Candidate]] = field(default_factory=dict)
-    """What it was given, by the reference to the outcomes."""
+    """What it was given, by the reference to the outcomes; the one that is running comes first."""
     activity: Activity = field(default_factory=lambda: Activity("starting"))
     """As it said last."""
     asking: Any = None
     """The reference to its next :class:`Activity`."""
+    moved: float | None = None
+    """When it last did something new, by the driver's clock; None before Ray has found a place for it."""
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -133,20 +138,41 @@ class Member:
     @property
     def progress(self) -> WorkerProgress:
         """For those who watch."""
-        info = self.info or WorkerInfo("", 0, "")
+        info = self.info or WorkerInfo("", 0, "", "")
         return WorkerProgress(info.host, info.process, info.device, self.activity)
+
+    def note(self, activity: Activity, now: float) -> None:
+        """Learn what it is doing."""
+        if activity != self.activity or self.moved is None:
+            self.moved = now
+        self.activity = activity
+
+    def give(self, batch: list[Candidate], now: float) -> None:
+        """Hand it a batch."""
+        if not self.batches:
+            self.moved = now
+        self.batches[self.handle.run.remote([candidate.task for candidate in batch])] = batch
+
+    def has_stalled(self, now: float, timeout: float) -> bool:
+        """Whether it has something to do and has not moved for so many seconds."""
+        is_busy = bool(self.batches) or self.info is None
+        return is_busy and self.moved is not None and now - self.moved > timeout
 
 
 class Fleet:
-    """A fixed number of workers; one that dies is replaced."""
+    """A fixed number of places for workers; one that dies is replaced.
 
-    def __init__(self, plan: FleetPlan, settings: WorkerSettings) -> None:
+    A place is given up after :data:`MOST_START_FAILURES` workers in a row that did not become ready.
+    """
+
+    def __init__(self, plan: FleetPlan, settings: WorkerSettings, stall_timeout: float) -> None:
         self.plan = plan
+        self.notices: list[str] = []
         self._settings = settings
-        self._start_failures = 0
+        self._stall_timeout = stall_timeout
         self.members = [self._start() for _ in range(plan.workers)]
 
-    def _start(self) -> Member:
+    def _start(self, start_failures: int = 0) -> Member:
         threads = str(self.plan.threads)
         actor: Any = ray.remote(Worker).options(
             num_cpus=self.plan.threads,
@@ -155,41 +181,71 @@ class Fleet:
             runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}},
         )
         handle: Any = actor.remote(self._settings)
-        return Member(handle, handle.prepare.remote())
+        return Member(handle, handle.prepare.remote(), start_failures)
 
     def poll(self) -> None:
         """Learn which workers have become ready and what each is doing.
 
         Raises:
-            ClusterError: Workers die again and again before they are ready.
-            WeightsError: The weights are missing or wrong.
+            StylebatchError: No worker becomes ready; it is what the last one said.
         """
-        for index, member in enumerate(self.members):
+        for member in list(self.members):
+            self._ask(member)
             if member.info is None:
-                self._poll_start(index, member)
-            elif member.asking is None:
-                member.asking = member.handle.activity.remote()
-            elif ray.wait([member.asking], timeout=0)[0]:
-                member.activity = _answer(member.asking) or member.activity
-                member.asking = None
+                self._poll_start(member)
 
-    def _poll_start(self, index: int, member: Member) -> None:
-        if not ray.wait([member.preparing], timeout=0)[0]:
+    def _ask(self, member: Member) -> None:
+        if member.asking is None:
+            member.asking = member.handle.activity.remote()
+        elif ray.wait([member.asking], timeout=0)[0]:
+            activity = _answer(member.asking)
+            member.asking = None
+            if activity is not None:
+                member.note(activity, time.monotonic())
+
+    def _poll_start(self, member: Member) -> None:
+        if ray.wait([member.preparing], timeout=0)[0]:
+            try:
+                member.info = ray.get(member.preparing)
+                member.start_failures = 0
+            except RayError as error:
+                self._after_start_failure(member, _start_error(error))
+        elif member.has_stalled(time.monotonic(), self._stall_timeout):
+            reason = f"it did not become ready within {self._stall_timeout:g} s"
+            self._after_start_failure(member, ClusterError(f"a worker cannot start: {reason}"))
+
+    def _after_start_failure(self, member: Member, error: StylebatchError) -> None:
+        """Try again in the same place, a few times; without any place left, give up."""
+        failures = member.start_failures + 1
+        if failures < MOST_START_FAILURES:
+            self.replace(member, failures)
             return
-        try:
-            member.info = ray.get(member.preparing)
-        except RayActorError as error:
-            self._start_failures += 1
-            if self._start_failures >= MOST_START_FAILURES:
-                raise ClusterError(
-                    f"{self._start_failures} workers died before they were ready; the last: {error}"
-                ) from error
-            self.members[index] = self._start()
-
-    def replace(self, member: Member) -> None:
-        """Start another worker in the place of one that has died."""
+        if len(self.members) == 1:
+            raise error
         ray.kill(member.handle)
-        self.members[self.members.index(member)] = self._start()
+        self.members.remove(member)
+        self.notices.append(
+            f"{failures} workers in a row could not start, the last: {one_line(error)}; "
+            f"the run goes on with one worker less ({len(self.members)})"
+        )
+
+    def replace(self, member: Member, start_failures: int = 0) -> None:
+        """Start another worker in the place of one that is of no use any more."""
+        ray.kill(member.handle)
+        self.members[self.members.index(member)] = self._start(start_failures)
+
+    def stalled(self) -> list[Member]:
+        """The workers that have work and have made no progress for too long."""
+        now = time.monotonic()
+        return [
+            member for member in self.members if member.info and member.has_stalled(now, self._stall_timeout)
+        ]
+
+    def ask_for_checkpoints(self) -> None:
+        """Let every worker store where it stands; nobody waits for it."""
+        for member in self.members:
+            if member.batches:
+                member.handle.checkpoint_soon.remote()
 
     def owner(self, reference: Any) -> Member:
         """Who was given the batch with this reference."""
@@ -200,6 +256,27 @@ class Fleet:
         """Of all batches that are under way."""
         return [reference for member in self.members for reference in member.batches]
 
+    @property
+    def running(self) -> list[Any]:
+        """Of the batch that each worker is working on; others wait behind it."""
+        return [next(iter(member.batches)) for member in self.members if member.batches]
+
+
+def has_died(member: Member, error: RayError) -> bool:
+    """Whether a worker's process died on a machine that lives on.
+
+    Ray says of a worker that was lost with its machine that it is unavailable, and knows more only later.
+    """
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    machines = {node["NodeID"] for node in nodes if node["Alive"]}
+    machine = member.info and member.info.machine
+    return machine in machines and not isinstance(error, ActorUnavailableError)
+
+
+def one_line(error: object) -> str:
+    """The beginning of a message, without line breaks."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
 
 def _answer(reference: Any) -> Activity | None:
     """A worker's activity; None if the worker has died, which its batches tell better."""
@@ -208,3 +285,11 @@ def _answer(reference: Any) -> Activity | None:
     except RayError:
         return None
     return activity
+
+
+def _start_error(error: RayError) -> StylebatchError:
+    """Why a worker did not become ready: what it said itself, if it could."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, StylebatchError):
+        return cause
+    return ClusterError(f"a worker cannot start: {one_line(cause or error)}")

@@ -36,6 +36,8 @@ class Progress:
     """Since the first worker was ready; 0 before."""
     workers: tuple[WorkerProgress, ...]
     """All workers."""
+    notices: tuple[str, ...] = ()
+    """What happened since the last time that the user should know."""
 
     @property
     def pairs_per_hour(self) -> float | None:

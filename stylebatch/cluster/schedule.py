@@ -13,10 +13,12 @@ STYLES_HELD = 16
 """Styles that a worker is taken to hold: those it was given last."""
 MOST_PASSED_OVER = 32
 """A pair that has been passed over so often for the sake of held styles goes next."""
-MOST_ATTEMPTS = 3
-"""Tries at a pair whose failure may go away by itself."""
+MOST_RETRIES = 2
+"""Further tries at a pair whose failure may go away by itself."""
 MOST_DEATHS = 3
 """Workers that may die over a pair that they had alone."""
+MOST_LOSSES = 10
+"""Workers that may be lost while they have a pair, for whatever reason."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,12 @@ class Candidate:
     """The most of them in one."""
     is_suspect: bool = False
     """Whether a worker died while it had the pair: from then on the pair has a worker to itself."""
+    retries: int = 0
+    """How often it was tried again because its failure might go away by itself."""
     deaths: int = 0
     """Workers that died while they had nothing but this pair."""
+    losses: int = 0
+    """Workers that were lost while they had the pair, whatever else they had and whatever happened."""
     passed_over: int = 0
     """How often a younger pair was preferred."""
 
@@ -117,32 +123,42 @@ def _remember(held: deque[str], batch: list[Candidate]) -> None:
         held.append(style)
 
 
-def should_retry(outcome: Outcome) -> bool:
+def should_retry(candidate: Candidate, outcome: Outcome) -> bool:
     """Whether a pair that failed should be tried again."""
-    return outcome.can_retry and outcome.task.attempt < MOST_ATTEMPTS
+    return outcome.can_retry and candidate.retries < MOST_RETRIES
 
 
 def retried(candidate: Candidate) -> Candidate:
-    """The candidate for another attempt."""
-    return replace(candidate, task=_next_attempt(candidate.task), passed_over=0)
+    """The candidate for another attempt, after a failure that may go away by itself."""
+    return replace(_again(candidate), retries=candidate.retries + 1)
 
 
 def isolated(candidate: Candidate) -> Candidate:
     """The candidate for another attempt, in which it has a worker to itself."""
-    return replace(retried(candidate), is_suspect=True)
+    return replace(_again(candidate), is_suspect=True)
 
 
-def after_death(lost: list[Candidate]) -> Iterator[Candidate]:
-    """The pairs that a dead worker had, as suspects; one that it had alone is charged with the death."""
+def after_loss(lost: list[Candidate], has_died: bool) -> Iterator[Candidate]:
+    """The pairs that a lost worker had, for another attempt.
+
+    Where its process died, one of them may have killed it: all become suspects, and one that it had alone is
+    charged with the death. Where it was lost with its machine, nobody is to blame.
+
+    Args:
+        lost: All pairs that the worker had.
+        has_died: Whether its process died, or hung, on a machine that lives on.
+    """
     for candidate in lost:
-        deaths = candidate.deaths + (len(lost) == 1)
-        yield replace(isolated(candidate), deaths=deaths)
+        again = isolated(candidate) if has_died else _again(candidate)
+        deaths = candidate.deaths + (has_died and len(lost) == 1)
+        yield replace(again, deaths=deaths, losses=candidate.losses + 1)
 
 
 def is_poison(candidate: Candidate) -> bool:
-    """Whether so many workers died over a pair that it is given up."""
-    return candidate.deaths >= MOST_DEATHS
+    """Whether so many workers were lost over a pair that it is given up."""
+    return candidate.deaths >= MOST_DEATHS or candidate.losses >= MOST_LOSSES
 
 
-def _next_attempt(task: Task) -> Task:
-    return replace(task, attempt=task.attempt + 1)
+def _again(candidate: Candidate) -> Candidate:
+    task = replace(candidate.task, attempt=candidate.task.attempt + 1, has_checkpoint=True)
+    return replace(candidate, task=task, passed_over=0)

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import ray
+
+from stylebatch.errors import ClusterError
 from stylebatch.objectstore import ObjectStore
 from stylebatch.recipe import Recipe
 from stylebatch.results import Layout
@@ -28,6 +31,8 @@ class WorkerSettings:
     """Whether it was given a GPU."""
     max_pixels: int
     """Of a source image; a larger one is refused."""
+    checkpoint_seconds: float
+    """Seconds of synthesis between two checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class WorkerInfo:
     """Process id."""
     device: str
     """``cpu`` or ``cuda``."""
+    machine: str
+    """Ray's id of the node."""
 
 
 class Worker:
@@ -55,7 +62,12 @@ class Worker:
         self._device = "cuda" if settings.is_gpu else "cpu"
         self._recipe = settings.recipe
         self._runner = BatchRunner(
-            settings.store, settings.layout, self._device, compute, Limits(max_pixels=settings.max_pixels)
+            settings.store,
+            settings.layout,
+            self._device,
+            compute,
+            Limits(max_pixels=settings.max_pixels),
+            checkpoint_seconds=settings.checkpoint_seconds,
         )
 
     def prepare(self) -> WorkerInfo:
@@ -63,14 +75,32 @@ class Worker:
 
         Raises:
             WeightsError: They are missing or wrong.
+            ClusterError: Ray gave it a GPU that torch cannot use.
         """
+        host = socket.gethostname()
+        _check_device(self._device, host)
         self._runner.network(self._recipe)
-        return WorkerInfo(socket.gethostname(), os.getpid(), self._device)
+        machine: str = ray.get_runtime_context().get_node_id()
+        return WorkerInfo(host, os.getpid(), self._device, machine)
 
     def run(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Work on a batch; see :meth:`stylebatch.pair.batch.BatchRunner.run`."""
         return self._runner.run(tasks)
 
+    def checkpoint_soon(self) -> None:
+        """Store where the running batch stands, at its next evaluation."""
+        self._runner.checkpoint_soon()
+
     def activity(self) -> Activity:
         """What it is doing."""
         return self._runner.activity
+
+
+def _check_device(device: str, host: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ClusterError(
+            f"{host}: Ray gave this worker a GPU, but torch {torch.__version__} finds none that it can use; "
+            "check the driver with nvidia-smi, install a torch for it, or use --device cpu"
+        )

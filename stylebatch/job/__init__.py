@@ -1,34 +1,30 @@
-"""A job: its identity, the ledger of what is finished, and the book of units that are being worked on."""
+"""A job: its identity, its lease, what an output says has ended, and the book of units that are worked on."""
 
 from stylebatch.job.book import Tally, UnitBook
-from stylebatch.job.identity import DEFAULT_UNIT_SIZE, Job, claim_output
-from stylebatch.job.ledger import (
-    committed_row,
-    finished_units,
-    pending_tasks,
-    publish_part,
-    publish_success,
-    store_failure,
-    tally_finished,
-)
+from stylebatch.job.history import committed_row
+from stylebatch.job.identity import DEFAULT_UNIT_SIZE, Job
+from stylebatch.job.lease import Lease
+from stylebatch.job.opening import OpenedOutput, open_output
+from stylebatch.job.pending import pending_tasks
+from stylebatch.job.publishing import publish_part, publish_success, store_failure
 from stylebatch.job.shapes import READERS, RunPlan, ShapeReader, batch_group, plan_run
 
 __all__ = [
     "DEFAULT_UNIT_SIZE",
     "READERS",
     "Job",
+    "Lease",
+    "OpenedOutput",
     "RunPlan",
     "ShapeReader",
     "Tally",
     "UnitBook",
     "batch_group",
-    "claim_output",
     "committed_row",
-    "finished_units",
+    "open_output",
     "pending_tasks",
     "plan_run",
     "publish_part",
     "publish_success",
     "store_failure",
-    "tally_finished",
 ]

@@ -1,7 +1,7 @@
 """The book of a run: which rows of the open units have ended, and how."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stylebatch.job.identity import Job
@@ -35,9 +35,20 @@ class Tally:
         self.failed += 1
         kind = str(row["error_type"])
         self.error_counts[kind] += 1
-        examples = self.error_examples.setdefault(kind, [])
-        if len(examples) < MOST_EXAMPLES:
-            examples.append(f"{row['pair_id']}: {row['error']}")
+        self._remember(kind, [f"{row['pair_id']}: {row['error']}"])
+
+    def add(self, other: "Tally") -> None:
+        """Add what another tally has counted."""
+        self.ok += other.ok
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.error_counts.update(other.error_counts)
+        for kind, examples in other.error_examples.items():
+            self._remember(kind, examples)
+
+    def _remember(self, kind: str, examples: list[str]) -> None:
+        known = self.error_examples.setdefault(kind, [])
+        known += examples[: MOST_EXAMPLES - len(known)]
 
     @property
     def ended(self) -> int:
@@ -46,27 +57,51 @@ class Tally:
 
 
 class UnitBook:
-    """The rows of open units; a unit whose rows have all ended is handed out once, to be published."""
+    """The rows of open units; a unit whose rows have all ended is handed out once, to be published.
 
-    def __init__(self, job: Job) -> None:
-        self.tally = Tally()
+    Args:
+        job: The job.
+        tally: What finished units come to; the rows of the open ones are added to it.
+    """
+
+    def __init__(self, job: Job, tally: Tally | None = None) -> None:
+        self.tally = tally or Tally()
         self._job = job
-        self._rows: dict[int, list[Row]] = {}
+        self._rows: dict[int, dict[int, Row | None]] = {}
+        self._closed: set[int] = set()
         self._complete: list[int] = []
 
     def open(self, unit: int) -> None:
         """Expect the rows of a unit."""
-        self._rows[unit] = []
+        self._rows[unit] = {}
 
     def add(self, unit: int, row: Row, is_new: bool) -> None:
-        """Note that a row has ended."""
+        """Note that a row has ended; of a row that is reported again only the first report counts."""
+        if unit in self._closed or int(row["row"]) in self._rows[unit]:
+            return
         self.tally.count(row, is_new)
-        self._rows[unit].append(row)
+        self._end(unit, int(row["row"]), row)
+
+    def keep(self, unit: int, number: int) -> None:
+        """Note that a good row of the unit's former part stays as it is there."""
+        self.tally.ok += 1
+        self.tally.skipped += 1
+        self._end(unit, number, None)
+
+    def _end(self, unit: int, number: int, row: Row | None) -> None:
+        self._rows[unit][number] = row
         if len(self._rows[unit]) == len(self._job.unit_rows(unit)):
             self._complete.append(unit)
 
-    def take_complete(self) -> Iterator[tuple[int, list[Row]]]:
-        """The units that have become complete, with their rows in order."""
-        for unit in self._complete:
-            yield unit, sorted(self._rows.pop(unit), key=lambda row: int(row["row"]))
-        self._complete = []
+    def take_complete(self) -> list[tuple[int, list[Row]]]:
+        """The units that have become complete since the last call, with their rows in order.
+
+        Rows that are kept from a former part are not among them.
+        """
+        complete, self._complete = self._complete, []
+        self._closed.update(complete)
+        return [(unit, _in_order(self._rows.pop(unit))) for unit in complete]
+
+
+def _in_order(rows: Mapping[int, Row | None]) -> list[Row]:
+    return [row for _, row in sorted(rows.items()) if row is not None]

@@ -5,13 +5,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stylebatch.errors import JobError
+from stylebatch.errors import JobError, NotFoundError
 from stylebatch.manifest import Manifest
 from stylebatch.objectstore import ObjectStore
 from stylebatch.recipe import Recipe
 from stylebatch.results import FORMAT_VERSION, Layout
 
 DEFAULT_UNIT_SIZE = 256
+
+RESTARTING: Mapping[str, Any] = {"format_version": FORMAT_VERSION, "restarting": True}
+"""What ``job.json`` holds while an output is being emptied."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,18 @@ def claim_output(job: Job, store: ObjectStore) -> bool:
         True for a new job, False for one that goes on.
 
     Raises:
-        JobError: The output belongs to another job; the message lists every difference.
+        JobError: The output belongs to another job, of which the message lists every difference; or it was
+            written in another format, is damaged, or a restart of it was interrupted.
     """
-    mine = job.identity()
-    data = json.dumps(mine, indent=2, sort_keys=True).encode()
-    if store.put_if_absent(job.layout.job, data):
-        return True
-    theirs = _read_identity(store, job.layout.job)
-    differences = [*_differences(theirs, mine)]
+    theirs = read_identity(store, job.layout)
+    if theirs is None:
+        _refuse_leftovers(job, store)
+        return store.put_if_absent(job.layout.job, encode_identity(job.identity())) or claim_output(
+            job, store
+        )
+    if theirs.get("restarting"):
+        raise JobError(f"a restart of {job.output} was interrupted; run again with --restart to complete it")
+    differences = [*_differences(theirs, job.identity())]
     if differences:
         raise JobError(
             f"{job.output} is another job's output; give another --output, or repeat that job's settings:\n"
@@ -80,21 +87,56 @@ def claim_output(job: Job, store: ObjectStore) -> bool:
     return False
 
 
-def _read_identity(store: ObjectStore, uri: str) -> dict[str, Any]:
+def encode_identity(identity: Mapping[str, Any]) -> bytes:
+    """The bytes of ``job.json``."""
+    return json.dumps(identity, indent=2, sort_keys=True).encode()
+
+
+def read_identity(store: ObjectStore, layout: Layout) -> dict[str, Any] | None:
+    """What ``job.json`` holds; None if there is none.
+
+    Raises:
+        JobError: It is not a job's, or of another format.
+    """
     try:
-        identity = json.loads(store.get(uri))
+        identity = json.loads(store.get(layout.job))
+    except NotFoundError:
+        return None
     except (ValueError, RecursionError) as error:
-        raise JobError(f"{uri} is damaged: it is not JSON; give another --output") from error
-    if not isinstance(identity, dict) or not isinstance(identity.get("recipe"), dict):
-        raise JobError(f"{uri} is not a stylebatch job; give another --output")
-    return identity
+        raise JobError(f"{layout.job} is damaged: it is not JSON; give another --output") from error
+    if isinstance(identity, dict) and "format_version" in identity:
+        _refuse_other_format(layout.output, identity["format_version"])
+        if identity.get("restarting") or isinstance(identity.get("recipe"), dict):
+            return identity
+    raise JobError(f"{layout.job} is not a stylebatch job; give another --output")
+
+
+def _refuse_other_format(output: str, version: object) -> None:
+    if version != FORMAT_VERSION:
+        raise JobError(
+            f"{output} was written by format {version}; this program reads and writes {FORMAT_VERSION}; "
+            "use the version of stylebatch in its results (column stylebatch_version) or another --output"
+        )
+
+
+def _refuse_leftovers(job: Job, store: ObjectStore) -> None:
+    """Results without a ``job.json`` are of nobody knows which job."""
+    for folder in (job.layout.results, job.layout.all_records, job.layout.reopened):
+        if found := next(iter(store.list(folder)), None):
+            raise JobError(
+                f"{job.output} holds {found.uri} but no job.json, so the job that made it is not known; "
+                "put its job.json back, or give another --output"
+            )
 
 
 def _differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str]:
     """Every setting that differs; where the manifest lies does not count, what it holds does."""
-    for name, here in mine.items():
-        there = theirs.get(name)
+    for name in dict.fromkeys([*mine, *theirs]):
         if name == "recipe":
-            yield from (f"recipe: {line}" for line in _differences(there or {}, here))
-        elif name != "manifest" and there != here:
-            yield f"{name} is {there!r} there and {here!r} here"
+            yield from (f"recipe: {line}" for line in _differences(theirs[name], mine[name]))
+        elif name not in theirs:
+            yield f"{name} is {mine[name]!r} here and not known there: an older stylebatch wrote it"
+        elif name not in mine:
+            yield f"{name} is {theirs[name]!r} there and not known here: a newer stylebatch wrote it"
+        elif name != "manifest" and theirs[name] != mine[name]:
+            yield f"{name} is {theirs[name]!r} there and {mine[name]!r} here"

@@ -1,127 +1,116 @@
-"""The ledger: what the output says has ended, and what this run adds to it."""
+"""The ledger: what an output says has ended, by the names of its objects alone."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from stylebatch.errors import JobError
-from stylebatch.job.book import Tally, UnitBook
+from stylebatch.errors import StorageError
 from stylebatch.job.identity import Job
-from stylebatch.objectstore import ObjectStore
+from stylebatch.job.parallel import for_each
+from stylebatch.job.parts import reopened_part, reopened_unit
+from stylebatch.objectstore import ObjectStore, parent_uri
 from stylebatch.recipe import FILE_SUFFIXES
-from stylebatch.results import Row, decode_record, encode_part, encode_record, image_sha256, read_part
-from stylebatch.work import Task
+
+RECORD_SUFFIXES = (".json",)
+CHECKPOINT_SUFFIXES = (".ckpt",)
+IMAGE_SUFFIXES = tuple(FILE_SUFFIXES.values())
+
+LEFTOVER_SECONDS = 3600.0
+"""What an interrupted put has left is removed when it is so old that nobody can still be at work on it."""
+
+UnitObjects = Mapping[int, frozenset[str]]
+"""URIs by unit."""
 
 
-def finished_units(job: Job, store: ObjectStore) -> set[int]:
-    """The units whose part is published."""
+@dataclass(frozen=True)
+class Ledger:
+    """Where an output stands."""
+
+    finished: frozenset[int] = frozenset()
+    """Units whose part is published."""
+    reopened: frozenset[int] = frozenset()
+    """Units whose former part is there; its failed rows run again, unless the unit is finished."""
+    records: UnitObjects = field(default_factory=dict)
+    """Records of the units that have some."""
+    checkpoints: UnitObjects = field(default_factory=dict)
+    """Checkpoints of the units that have some."""
+
+
+def read_ledger(job: Job, store: ObjectStore) -> Ledger:
+    """List what an output holds."""
     layout = job.layout
-    found = (layout.part_unit(stored.uri) for stored in store.list(layout.results))
-    return {unit for unit in found if unit is not None}
+    parts = (layout.part_unit(stored.uri) for stored in store.list(layout.results))
+    copies = (reopened_unit(layout, stored.uri) for stored in store.list(layout.reopened))
+    return Ledger(
+        finished=frozenset(_known(job, parts)),
+        reopened=frozenset(_known(job, copies)),
+        records=_by_unit(job, store, layout.all_records, RECORD_SUFFIXES),
+        checkpoints=_by_unit(job, store, layout.all_checkpoints, CHECKPOINT_SUFFIXES),
+    )
 
 
-def ended_rows(job: Job, store: ObjectStore, unit: int) -> dict[str, Row]:
-    """The result rows of an open unit's pairs that have ended, by pair id.
+def tidy(job: Job, store: ObjectStore, ledger: Ledger, check: Callable[[], None]) -> Ledger:
+    """Delete what finished units have left beside their parts, which have taken it over.
 
-    An image commits its pair: the record that carries the image's hash is the pair's row. A failed record
-    counts where there is no image.
+    Args:
+        job: The job.
+        store: Where its output is.
+        ledger: What the output holds; the parts have been found sound.
+        check: Called before anything is deleted; raises if this driver must not.
+
+    Returns:
+        What the output holds now: of everything but parts, only what is of open units.
     """
-    layout = job.layout
-    records = _list_records(store, layout.records(unit))
-    images = {_stem(stored.uri): stored.uri for stored in store.list(layout.images(unit))}
-    rows: dict[str, Row] = {}
-    for pair_id, uris in records.items():
-        if pair_id in images:
-            rows[pair_id] = _matching_row(store, images[pair_id], uris)
-        elif failed := [uri for uri in uris if uri.endswith(".failed.json")]:
-            rows[pair_id] = decode_record(store.get(failed[0]), failed[0])
-    return rows
+    finished = ledger.finished
+    objects = (ledger.records, ledger.checkpoints)
+    stale = [uri for unit in finished for of in objects for uri in of.get(unit, ())]
+    stale += [reopened_part(job.layout, unit) for unit in finished & ledger.reopened]
+    if stale:
+        check()
+        for_each(store.delete, stale)
+    records, checkpoints = (_without(of, finished) for of in objects)
+    return Ledger(finished, ledger.reopened - finished, records, checkpoints)
 
 
-def _list_records(store: ObjectStore, folder: str) -> dict[str, list[str]]:
-    """The record URIs of each pair id: ``<pair_id>.<16 digits or failed>.json``."""
-    records: dict[str, list[str]] = {}
+def _known(job: Job, units: Iterable[int | None]) -> Iterator[int]:
+    """Those that are units of this job."""
+    return (unit for unit in units if unit is not None and unit in job.units)
+
+
+def _by_unit(job: Job, store: ObjectStore, folder: str, suffixes: tuple[str, ...]) -> UnitObjects:
+    found: dict[int, set[str]] = {}
+    for unit, uri in unit_objects(store, folder, suffixes):
+        if unit in job.units:
+            found.setdefault(unit, set()).add(uri)
+    return {unit: frozenset(uris) for unit, uris in found.items()}
+
+
+def _without(objects: UnitObjects, units: frozenset[int]) -> UnitObjects:
+    return {unit: uris for unit, uris in objects.items() if unit not in units}
+
+
+def unit_objects(store: ObjectStore, folder: str, suffixes: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """The objects ``folder/NNNNNN/name`` whose name ends as ours do, each after its unit, and no others."""
     for stored in store.list(folder):
-        pair_id = stored.uri.rpartition("/")[2].removesuffix(".json").rpartition(".")[0]
-        records.setdefault(pair_id, []).append(stored.uri)
-    return records
+        number, _, name = stored.uri.removeprefix(folder + "/").partition("/")
+        is_number = number.isascii() and number.isdigit() and f"{int(number):06d}" == number
+        if is_number and "/" not in name and name.endswith(suffixes):
+            yield int(number), stored.uri
 
 
-def _stem(uri: str) -> str:
-    name = uri.rpartition("/")[2]
-    return next((name.removesuffix(end) for end in FILE_SUFFIXES.values() if name.endswith(end)), name)
+def sweep_leftovers(job: Job, store: ObjectStore, ledger: Ledger) -> Iterator[str]:
+    """Remove what interrupted puts have left where work was going on; yields what should be said about it."""
+    busy = [uri for of in (ledger.records, ledger.checkpoints) for uris in of.values() for uri in uris]
+    images = [job.layout.images(unit) for unit in ledger.records.keys() | ledger.checkpoints.keys()]
+    folders = {job.output, job.layout.results, job.layout.reopened, *map(parent_uri, busy), *images}
+    return sweep(store, sorted(folders))
 
 
-def _matching_row(store: ObjectStore, image: str, records: Sequence[str]) -> Row:
-    """The record that was made with the image that is there."""
-    digest = image_sha256(store.get(image))
-    wanted = [uri for uri in records if uri.endswith(f".{digest[:16]}.json")]
-    if not wanted:
-        raise JobError(
-            f"{image} has no record with its hash beside it; it was changed or put there by something else. "
-            "Delete it and run again"
-        )
-    return decode_record(store.get(wanted[0]), wanted[0])
-
-
-def committed_row(job: Job, store: ObjectStore, task: Task) -> Row:
-    """The row of a pair that another attempt has committed."""
-    suffix = FILE_SUFFIXES[task.pair.recipe.format]
-    image = job.layout.image(task.unit, task.pair.pair_id, suffix)
-    records = _list_records(store, job.layout.records(task.unit)).get(task.pair.pair_id, [])
-    return _matching_row(store, image, records)
-
-
-def pending_tasks(
-    job: Job, store: ObjectStore, finished: set[int], is_new: bool, book: UnitBook
-) -> Iterator[Task]:
-    """Stream the pairs that have not ended, opening their units in the book.
-
-    Pairs of open units that have ended before are added to the book instead. Finished units are skipped
-    without reading their rows.
-    """
-    for run in _runs([unit for unit in job.units if unit not in finished]):
-        pairs = job.manifest.pairs(job.recipe, run.start * job.unit_size)
-        for unit in run:
-            ended = {} if is_new else ended_rows(job, store, unit)
-            book.open(unit)
-            for _, pair in zip(job.unit_rows(unit), pairs, strict=False):
-                if pair.pair_id in ended:
-                    book.add(unit, ended[pair.pair_id], is_new=False)
-                else:
-                    yield Task(pair, unit)
-
-
-def _runs(units: Sequence[int]) -> Iterator[range]:
-    """Maximal ranges of consecutive numbers."""
-    start = 0
-    for i in range(1, len(units) + 1):
-        if i == len(units) or units[i] != units[i - 1] + 1:
-            yield range(units[start], units[i - 1] + 1)
-            start = i
-
-
-def publish_part(job: Job, store: ObjectStore, unit: int, rows: Sequence[Row]) -> None:
-    """Write the part of a unit, then delete its records, which it has taken over."""
-    span = job.unit_rows(unit)
-    store.put(job.layout.part(unit), encode_part(rows, job.manifest.extras(span.start, len(span))))
-    for stored in list(store.list(job.layout.records(unit))):
-        store.delete(stored.uri)
-
-
-def store_failure(job: Job, store: ObjectStore, unit: int, row: Row) -> None:
-    """Write the record of a pair that failed for good."""
-    store.put(job.layout.failed_record(unit, str(row["pair_id"])), encode_record(row))
-
-
-def publish_success(job: Job, store: ObjectStore, tally: Tally) -> None:
-    """Write ``_SUCCESS``: every row has ended and every part is there."""
-    counts = {"rows": job.manifest.num_rows, "ok": tally.ok, "failed": tally.failed}
-    store.put(job.layout.success, json.dumps(counts, sort_keys=True).encode())
-
-
-def tally_finished(job: Job, store: ObjectStore, units: set[int], tally: Tally) -> None:
-    """Count the rows of parts that an earlier run has published."""
-    columns = ["pair_id", "status", "error_type", "error"]
-    for unit in sorted(units):
-        for row in read_part(store, job.layout.part(unit), columns).to_pylist():
-            tally.count(row, is_new=False)
+def sweep(store: ObjectStore, folders: Iterable[str]) -> Iterator[str]:
+    """Remove what interrupted puts have left in these folders. Where that is not possible, it is said."""
+    for folder in folders:
+        try:
+            store.sweep(folder, LEFTOVER_SECONDS)
+        except StorageError as error:
+            if error.stops_job:
+                raise
+            yield f"what interrupted puts may have left in {folder} stays there: {error}"

@@ -1,30 +1,33 @@
 """Run one batch of pairs: load, synthesize, publish. What fails for one pair fails for it alone."""
 
 import socket
-import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from stylebatch.errors import CredentialsError, StorageFullError, StylebatchError, SynthesisError
+import torch
+
+from stylebatch.errors import MemoryExceededError, StorageError, StylebatchError
 from stylebatch.objectstore import ObjectStore
+from stylebatch.pair.checkpointing import CheckpointKeeper, PairUnderWay
+from stylebatch.pair.computing import ComputeThread
 from stylebatch.pair.loading import LoadedPair, Loader
-from stylebatch.pair.networks import load_network
-from stylebatch.pair.publishing import publish, solution_facts
+from stylebatch.pair.making import Made, PictureMaker, Shortage
+from stylebatch.pair.memory import is_out_of_memory, picture_exceeds, too_many_pictures
+from stylebatch.pair.monitor import Monitor
+from stylebatch.pair.outcomes import check_solution, failure, is_final
+from stylebatch.pair.publishing import is_committed, publish, solution_facts
 from stylebatch.pair.targets import TargetCache
 from stylebatch.pictures import DEFAULT_MAX_PIXELS
-from stylebatch.pictures.encoding import as_published
 from stylebatch.recipe import Recipe
 from stylebatch.results import Layout
-from stylebatch.synthesis.optimizers import StopReason
-from stylebatch.synthesis.synthesize import Problem, Solution, synthesize
+from stylebatch.synthesis.synthesize import Solution
 from stylebatch.synthesis.vgg import VGG19
-from stylebatch.work import Activity, Facts, Outcome, Task, failed_row
+from stylebatch.work import Activity, Facts, Outcome, Task
 
 TRANSFER_THREADS = 8
-
-Loaded = tuple[Task, LoadedPair]
+CHECKPOINT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class BatchRunner:
         device: A torch device.
         compute: Runs the synthesis; an executor with one thread.
         limits: Sizes of the caches.
+        checkpoint_seconds: After so many, and so often, a batch stores where it stands; None: never.
+        clock: Seconds from some moment on.
     """
 
     def __init__(
@@ -60,17 +65,34 @@ class BatchRunner:
         device: str,
         compute: ThreadPoolExecutor,
         limits: Limits = Limits(),
+        checkpoint_seconds: float | None = CHECKPOINT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.activity = Activity()
         self.targets = TargetCache(limits.target_cache_bytes)
         self._store = store
         self._layout = layout
-        self._device = device
-        self._compute = compute
+        self._device = torch.device(device)
+        self._compute = ComputeThread(compute)
         self._transfer = ThreadPoolExecutor(TRANSFER_THREADS, thread_name_prefix="transfer")
         self._loader = Loader(store, limits.picture_cache_bytes, limits.max_pixels)
-        self._networks: dict[tuple[str, str | None], VGG19] = {}
-        self._lock = threading.Lock()
+        self._monitor = Monitor()
+        self._keeper = CheckpointKeeper(store, layout, checkpoint_seconds, clock, self._monitor.advance)
+        self._maker = PictureMaker(
+            store, self._device, self.targets, self._keeper, self._monitor, self._compute.renew
+        )
+
+    @property
+    def activity(self) -> Activity:
+        """What is being done now."""
+        return self._monitor.activity
+
+    def checkpoint_soon(self) -> None:
+        """Store where the batch in work stands after its next evaluation, whatever the timer says."""
+        self._keeper.is_wanted_soon.set()
+
+    def network(self, recipe: Recipe) -> VGG19:
+        """The network of a recipe; the one used last stays loaded."""
+        return self._maker.network(recipe)
 
     def run(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Work on pairs; those that came out alike in shape and settings share forward passes.
@@ -80,139 +102,121 @@ class BatchRunner:
         """
         loaded = list(self._transfer.map(self._load, tasks))
         outcomes = [item for item in loaded if isinstance(item, Outcome)]
-        ready = [item for item in loaded if not isinstance(item, Outcome)]
-        for group in _alike(ready):
-            outcomes += self._compute_and_publish(group)
+        pairs = [item for item in loaded if not isinstance(item, Outcome)]
+        for group in _groups(pairs, _what_must_be_alike):
+            outcomes += self._work_on(group)
         return outcomes
 
-    def network(self, recipe: Recipe) -> VGG19:
-        """The network of a recipe; the one used last stays loaded."""
-        key = (recipe.weights, recipe.weights_family)
-        with self._lock:
-            if key not in self._networks:
-                self._networks.clear()
-                self._networks[key] = load_network(recipe, self._store, self._device)
-            return self._networks[key]
-
-    def _load(self, task: Task) -> Loaded | Outcome:
+    def _load(self, task: Task) -> PairUnderWay | Outcome:
+        """A pair's pictures, unless it needs no work: an attempt whose fate was unknown may have ended it."""
+        is_repeated = task.attempt > 1
+        may_have_checkpoint = is_repeated or task.has_checkpoint
+        if is_repeated and is_committed(self._store, self._layout, task.unit, task.pair):
+            return self._conclude(Outcome(task), may_have_checkpoint)
         try:
-            return task, self._loader.load(task.pair)
+            loaded = self._fetch(task)
         except StylebatchError as error:
-            return _failure(task, error)
+            return self._conclude(failure(task, error), may_have_checkpoint)
+        self._monitor.advance()
+        return PairUnderWay(task, loaded, may_have_checkpoint)
 
-    def _compute_and_publish(self, group: Sequence[Loaded]) -> list[Outcome]:
-        tasks = [task for task, _ in group]
+    def _fetch(self, task: Task) -> LoadedPair:
         try:
-            made = self._compute.submit(self._synthesize, group).result()
+            return self._loader.load(task.pair)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            told = f"the images of this pair do not fit into the memory of {socket.gethostname()}: {error}"
+        raise MemoryExceededError(told)
+
+    def _work_on(self, pairs: Sequence[PairUnderWay]) -> list[Outcome]:
+        """Pairs that can share forward passes where they stand at the same number of evaluations."""
+        try:
+            network = self._compute.run(lambda: self._maker.prepare(pairs))
         except StylebatchError as error:
-            return [_failure(task, error) for task in tasks]
-        return made.failures + list(self._transfer.map(lambda one: self._publish(made, *one), made.pictures))
-
-    def _synthesize(self, group: Sequence[Loaded]) -> "_Made":
-        recipe = group[0][1].recipe
-        self.activity = Activity("loading weights", tuple(task.pair.pair_id for task, _ in group))
-        try:
-            network = self.network(recipe)
-            started = time.perf_counter()
-            ready, problems, failures = self._problems(network, group)
-            pair_ids = tuple(task.pair.pair_id for task, _ in ready)
-            self.activity = Activity("synthesizing", pair_ids, 0, recipe.iterations)
-            solutions = self._solve(network, problems)
-            seconds = (time.perf_counter() - started) / max(1, len(ready))
-        finally:
-            self.activity = Activity()
-        pictures = [(*one, solution) for one, solution in zip(ready, solutions, strict=True)]
-        return _Made(network, pictures, failures, seconds)
-
-    def _problems(
-        self, network: VGG19, group: Sequence[Loaded]
-    ) -> tuple[list[Loaded], list[Problem], list[Outcome]]:
-        """The pairs that have a problem to solve, their problems, and what became of the others."""
-        ready, problems, failures = [], [], []
-        for task, loaded in group:
+            return [self._failed(pair, error) for pair in pairs]
+        outcomes, ready = [], []
+        for pair in pairs:  # one after the other: a state may take as much memory as half the work
             try:
-                problems.append(self.targets.problem(network, loaded))
-                ready.append((task, loaded))
-            except SynthesisError as error:
-                failures.append(_failure(task, error))
-        return ready, problems, failures
+                self._keeper.recall(network, pair)
+                ready.append(pair)
+            except StorageError as error:
+                outcomes.append(self._failed(pair, error, is_output=True))
+        for group in _groups(ready, lambda pair: pair.evaluations):
+            outcomes += self._make_and_publish(network, group)
+        return outcomes
 
-    def _solve(self, network: VGG19, problems: Sequence[Problem]) -> list[Solution]:
-        if not problems:
-            return []
-        return synthesize(
-            network,
-            problems,
-            publish=lambda image, recipe: as_published(image, recipe.format, recipe.quality),
-            on_evaluation=self._count,
-        )
+    def _make_and_publish(self, network: VGG19, pairs: Sequence[PairUnderWay]) -> list[Outcome]:
+        try:
+            made = self._compute.run(lambda: self._maker.attempt(network, pairs))
+        except StylebatchError as error:
+            return [self._failed(pair, error) for pair in pairs]
+        if isinstance(made, Shortage):
+            return self._make_in_pieces(pairs, made)
+        outcomes = [self._failed(pair, error) for pair, error in made.failures]
+        return outcomes + list(self._transfer.map(lambda one: self._publish(made, *one), made.pictures))
 
-    def _count(self, evaluations: int) -> None:
-        self.activity = replace(self.activity, evaluations=evaluations)
+    def _make_in_pieces(self, pairs: Sequence[PairUnderWay], shortage: Shortage) -> list[Outcome]:
+        """Less at a time, from where the last checkpoints stand; or the end, if that is no help."""
+        loaded, available = pairs[0].loaded, shortage.available
+        height, width = loaded.start.shape[1:]
+        if not shortage.sizes:
+            error = picture_exceeds(loaded.recipe, width, height, self._device, available, shortage.reason)
+            return [self._failed(pair, error) for pair in pairs]
+        if len(pairs) > 1:
+            pairs[0].tell(
+                too_many_pictures(loaded.recipe, width, height, self._device, available, shortage.sizes)
+            )
+        outcomes, waiting = [], list(pairs)
+        for size in shortage.sizes:
+            outcomes += self._work_on(waiting[:size])
+            del waiting[:size]
+        return outcomes
 
-    def _publish(self, made: "_Made", task: Task, loaded: LoadedPair, solution: Solution) -> Outcome:
+    def _publish(self, made: Made, pair: PairUnderWay, solution: Solution) -> Outcome:
+        outcome = self._published(made, pair, solution)
+        self._monitor.advance()
+        made.watch.wait()  # so that no checkpoint can come after the one that is removed
+        return self._conclude(outcome, pair.may_have_checkpoint, pair.notices)
+
+    def _published(self, made: Made, pair: PairUnderWay, solution: Solution) -> Outcome:
+        task = pair.task
         run: Facts = {
-            "seconds": made.seconds,
+            "seconds": pair.seconds + made.seconds,
             "attempts": task.attempt,
             "batch": len(made.pictures),
-            "device": self._device,
+            "device": str(self._device),
             "host": socket.gethostname(),
         }
         try:
             check_solution(solution)
-            facts = solution_facts(made.network, loaded, solution)
+            facts = solution_facts(made.network, pair.loaded, solution)
             row = publish(self._store, self._layout, task.unit, task.pair, solution, facts, run)
         except StylebatchError as error:
-            return _failure(task, error, is_output=True)
+            return failure(task, error, is_output=True)
         return Outcome(task, row)
 
+    def _failed(self, pair: PairUnderWay, error: StylebatchError, is_output: bool = False) -> Outcome:
+        outcome = failure(pair.task, error, is_output)
+        return self._conclude(outcome, pair.may_have_checkpoint, pair.notices)
 
-@dataclass(frozen=True)
-class _Made:
-    """What came of a group of pairs."""
-
-    network: VGG19
-    """That made the pictures."""
-    pictures: list[tuple[Task, LoadedPair, Solution]]
-    """Not yet published."""
-    failures: list[Outcome]
-    """Of pairs that could not be worked on."""
-    seconds: float
-    """For each picture."""
+    def _conclude(self, outcome: Outcome, may_have_checkpoint: bool, notices: Sequence[str] = ()) -> Outcome:
+        """The outcome with its notices; of a pair that has ended, no checkpoint is left."""
+        notice = self._keeper.remove(outcome.task) if may_have_checkpoint and is_final(outcome) else None
+        return replace(outcome, notices=(*notices, notice) if notice else tuple(notices))
 
 
-def check_solution(solution: Solution) -> None:
-    """Raise SynthesisError for a picture that the optimiser could not work on."""
-    if solution.stop_reason is StopReason.NOT_FINITE:
-        raise SynthesisError(
-            f"the loss was not finite after {solution.evaluations} evaluations, again after a restart from "
-            "the last good image with a smaller step; use smaller weights"
-        )
-    curve = solution.loss_curve
-    if solution.stop_reason is StopReason.NO_DESCENT and not curve[-1] < curve[0]:
-        raise SynthesisError(
-            f"no step lowers the loss ({curve[0]:.4g}) of the start image; use another start or other weights"
-        )
+def _what_must_be_alike(pair: PairUnderWay) -> Hashable:
+    """What pairs must agree on to share forward passes."""
+    loaded = pair.loaded
+    return loaded.start.shape, loaded.content is None, not loaded.styles, loaded.recipe.shared_settings
 
 
-def _failure(task: Task, error: StylebatchError, is_output: bool = False) -> Outcome:
-    """The outcome of an error. Around a pair's own images and weights, little concerns the other pairs."""
-    concerns_all = is_output or isinstance(error, CredentialsError | StorageFullError)
-    row = failed_row(task.pair, type(error).__name__, str(error), task.attempt)
-    return Outcome(task, row, can_retry=error.can_retry, stops_job=error.stops_job and concerns_all)
-
-
-def _alike(
-    ready: Iterable[Loaded],
-) -> Iterable[list[Loaded]]:
-    """Groups that can share forward passes."""
-    groups: dict[object, list[Loaded]] = {}
-    for task, loaded in ready:
-        key = (
-            loaded.start.shape,
-            loaded.content is None,
-            not loaded.styles,
-            loaded.recipe.shared_settings,
-        )
-        groups.setdefault(key, []).append((task, loaded))
+def _groups(
+    pairs: Iterable[PairUnderWay], key: Callable[[PairUnderWay], Hashable]
+) -> Iterable[list[PairUnderWay]]:
+    """The pairs with equal keys, in order."""
+    groups: dict[Hashable, list[PairUnderWay]] = {}
+    for pair in pairs:
+        groups.setdefault(key(pair), []).append(pair)
     return groups.values()

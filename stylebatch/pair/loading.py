@@ -1,8 +1,12 @@
 """Fetch and decode what a pair needs, at the sizes that its recipe asks for."""
 
 import hashlib
-from collections.abc import Sequence
+import math
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from PIL import Image
 from torch import Tensor
@@ -11,13 +15,31 @@ from stylebatch.errors import PictureError, SynthesisError
 from stylebatch.manifest import Pair
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.cache import ByteCache
-from stylebatch.pictures import DEFAULT_MAX_PIXELS, decode, output_size, resize, style_output_size
+from stylebatch.pictures import (
+    DEFAULT_MAX_PIXELS,
+    decode,
+    header_size,
+    output_size,
+    resize,
+    style_output_size,
+)
 from stylebatch.pictures.encoding import to_tensor
 from stylebatch.recipe import START_NAMES, Recipe
 from stylebatch.synthesis.synthesize import white_noise
 
 MAX_OUTPUT_PIXELS = 16384**2
 """No picture is made larger, whatever its aspect ratio makes of the recipe's size."""
+MAX_FILE_BYTES = 1 << 30
+"""Of an image file; more is not fetched, whatever the storage says that there is."""
+LARGE_FILE_BYTES = 1 << 26
+"""A file that is not smaller is fetched and decoded while no other large picture is."""
+LARGE_PIXELS = 1 << 24
+"""A picture of more pixels, likewise: decoding takes 9 bytes for each."""
+
+SizeRule = Callable[[int, int], tuple[int, int]]
+"""From a picture's width and height to those at which it is used."""
+Picture = TypeVar("Picture", "Source", str)
+"""A picture in memory, or the location of one."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +93,29 @@ def size_sources(
         SynthesisError: There is neither content nor style, the recipe starts from a content that is not
             there, or the picture would be absurdly large.
     """
+    return _load_pair(recipe, content, styles, start, _at)
+
+
+def _load_pair(
+    recipe: Recipe,
+    content: Picture | None,
+    styles: Sequence[Picture],
+    start: Picture | None,
+    sized: Callable[[Picture, SizeRule], SizedSource],
+) -> LoadedPair:
+    """A pair of pictures of whatever kind; each is brought to its size before the next one is touched."""
     if content is None and not styles:
         raise SynthesisError("a pair needs a content image, a style image or both")
-    model = content or styles[0]
-    size_rule = output_size if content else style_output_size
-    width, height = _check_size(size_rule(recipe, *model.picture.size))
-    sized_content = None if content is None else _at(content, (width, height))
+    sized_content = None if content is None else sized(content, partial(output_size, recipe))
+    sized_styles = tuple(sized(style, partial(style_output_size, recipe)) for style in styles)
+    height, width = (sized_content or sized_styles[0]).pixels.shape[1:]
+    sized_start = None if start is None else sized(start, lambda *_: (width, height))
     return LoadedPair(
         recipe=recipe,
         content=sized_content,
-        styles=tuple(
-            _at(style, _check_size(style_output_size(recipe, *style.picture.size))) for style in styles
-        ),
-        start=_start_image(recipe, (width, height), sized_content, start),
-        start_sha256=start.sha256 if start else None,
+        styles=sized_styles,
+        start=sized_start.pixels if sized_start else _start_image(recipe, (width, height), sized_content),
+        start_sha256=sized_start.sha256 if sized_start else None,
     )
 
 
@@ -98,24 +129,21 @@ def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-def _at(source: Source, size: tuple[int, int]) -> SizedSource:
+def _at(source: Source, rule: SizeRule) -> SizedSource:
+    size = _check_size(rule(*source.picture.size))
     return SizedSource(to_tensor(resize(source.picture, size)), source.sha256)
 
 
-def _start_image(
-    recipe: Recipe, size: tuple[int, int], content: SizedSource | None, start: Source | None
-) -> Tensor:
-    if start is not None:
-        return _at(start, size).pixels
-    if recipe.start == "content":
-        if content is None:
-            raise SynthesisError("the recipe starts from the content, but the pair has none; use start=noise")
-        return content.pixels
-    return white_noise(size[1], size[0], recipe.seed)
+def _start_image(recipe: Recipe, size: tuple[int, int], content: SizedSource | None) -> Tensor:
+    if recipe.start != "content":
+        return white_noise(size[1], size[0], recipe.seed)
+    if content is None:
+        raise SynthesisError("the recipe starts from the content, but the pair has none; use start=noise")
+    return content.pixels
 
 
 class Loader:
-    """Fetches pictures from storage, keeping the decoded ones that were used last."""
+    """Fetches pictures from storage, keeping the decoded ones that were used last. Threads may share it."""
 
     def __init__(self, store: ObjectStore, capacity: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         self._store = store
@@ -123,31 +151,44 @@ class Loader:
         self._sources: ByteCache[Source] = ByteCache(
             capacity, lambda source: 3 * source.picture.width * source.picture.height
         )
+        self._large_picture = threading.Lock()
 
     def load(self, pair: Pair) -> LoadedPair:
         """Fetch, decode and size the pictures of a pair.
+
+        However many threads call it, one large picture is in memory at a time.
 
         Raises:
             StorageError: An image cannot be fetched.
             PictureError: An image is not a usable picture.
             SynthesisError: The recipe does not fit the images.
         """
-        starts_elsewhere = pair.recipe.start not in START_NAMES
-        return size_sources(
-            pair.recipe,
-            None if pair.content is None else self._source(pair.content),
-            [self._source(style) for style in pair.styles],
-            self._source(pair.recipe.start) if starts_elsewhere else None,
-        )
+        start = None if pair.recipe.start in START_NAMES else pair.recipe.start
+        return _load_pair(pair.recipe, pair.content, pair.styles, start, self._sized)
 
-    def _source(self, uri: str) -> Source:
+    def _sized(self, uri: str, rule: SizeRule) -> SizedSource:
         source = self._sources.get(uri)
-        if source is None:
-            data = self._store.get(uri)
-            try:
-                picture = decode(data, uri, self._max_pixels)
-            except MemoryError as error:
-                raise PictureError(f"{uri} is too large to decode in this machine's memory") from error
-            source = Source(picture, hashlib.sha256(data).hexdigest())
-            self._sources.put(uri, source)
+        if source is not None:
+            return _at(source, rule)
+        data = self._store.get_range(uri, 0, LARGE_FILE_BYTES)
+        if len(data) < LARGE_FILE_BYTES and math.prod(header_size(data, uri)) <= LARGE_PIXELS:
+            return _at(self._decoded(uri, data), rule)
+        with self._large_picture:
+            return _at(self._decoded(uri, self._whole(uri, data)), rule)
+
+    def _whole(self, uri: str, data: bytes) -> bytes:
+        """The whole file that begins with ``data``."""
+        if len(data) < LARGE_FILE_BYTES:
+            return data
+        data = self._store.get_range(uri, 0, MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise PictureError(
+                f"{uri} is a file of more than {MAX_FILE_BYTES >> 20} MB, which is not fetched; save the "
+                "picture smaller, or compressed"
+            )
+        return data
+
+    def _decoded(self, uri: str, data: bytes) -> Source:
+        source = Source(decode(data, uri, self._max_pixels), hashlib.sha256(data).hexdigest())
+        self._sources.put(uri, source)
         return source

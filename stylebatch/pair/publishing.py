@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 import stylebatch
+from stylebatch.errors import StorageError
 from stylebatch.manifest import Pair
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.loading import LoadedPair
@@ -65,6 +66,18 @@ def source_names(pair: Pair) -> Facts:
     }
 
 
+def is_committed(store: ObjectStore, layout: Layout, unit: int, pair: Pair) -> bool:
+    """Whether the pair's image is there. Where the storage does not say, :func:`publish` will find out."""
+    try:
+        return store.size(_image_uri(layout, unit, pair)) >= 0
+    except StorageError:
+        return False
+
+
+def _image_uri(layout: Layout, unit: int, pair: Pair) -> str:
+    return layout.image(unit, pair.pair_id, FILE_SUFFIXES[pair.recipe.format])
+
+
 def publish(
     store: ObjectStore, layout: Layout, unit: int, pair: Pair, solution: Solution, facts: Facts, run: Facts
 ) -> Facts | None:
@@ -84,7 +97,7 @@ def publish(
     """
     data = encode_solution(solution, pair.recipe, {**facts, **source_names(pair)})
     sha256 = image_sha256(data)
-    image = layout.image(unit, pair.pair_id, FILE_SUFFIXES[pair.recipe.format])
+    image = _image_uri(layout, unit, pair)
     row = {
         **source_facts(pair),
         **facts,

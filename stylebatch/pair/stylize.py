@@ -12,9 +12,10 @@ from PIL import Image
 
 from stylebatch.manifest import Pair, resolve_locations
 from stylebatch.objectstore import ObjectStore
-from stylebatch.pair.batch import check_solution
 from stylebatch.pair.loading import LoadedPair, Loader, Source, size_sources
+from stylebatch.pair.memory import check_picture_fits
 from stylebatch.pair.networks import load_network
+from stylebatch.pair.outcomes import check_solution
 from stylebatch.pair.publishing import encode_solution, solution_facts, source_names
 from stylebatch.pair.targets import TargetCache
 from stylebatch.pictures import DEFAULT_MAX_PIXELS, decode, from_array, from_pillow
@@ -56,6 +57,7 @@ def stylize(
 
     Raises:
         PictureError: An image is not one.
+        MemoryExceededError: There is not enough memory for a picture of this size.
         RecipeError: A value of the recipe is not allowed.
         SynthesisError: The images do not fit the recipe. A loss that turned infinite is no exception here:
             ``solution.stop_reason`` says so.
@@ -118,6 +120,8 @@ def stylize_file(
 
 
 def _solve(network: VGG19, loaded: LoadedPair, on_evaluation: OnEvaluation) -> Solution:
+    height, width = loaded.start.shape[1:]
+    check_picture_fits(loaded.recipe, width, height, network.device)
     problem = TargetCache(capacity=0).problem(network, loaded)
     (solution,) = synthesize(
         network,

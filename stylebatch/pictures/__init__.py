@@ -3,7 +3,8 @@
 What makes tensors is in :mod:`stylebatch.pictures.encoding`, apart, so that reading a header needs no torch.
 """
 
-from stylebatch.pictures.decoding import DEFAULT_MAX_PIXELS, decode, from_array, from_pillow, header_size
+from stylebatch.pictures.decoding import decode, from_array, from_pillow
+from stylebatch.pictures.headers import DEFAULT_MAX_PIXELS, header_size
 from stylebatch.pictures.provenance import read_provenance
 from stylebatch.pictures.sizes import output_size, resize, style_output_size
 

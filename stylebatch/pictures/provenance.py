@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stylebatch.errors import PictureError
-from stylebatch.pictures.decoding import open_header
+from stylebatch.pictures.headers import open_header
 
 PNG_KEYWORD = "stylebatch"
 """The keyword of the PNG text chunk."""
@@ -15,6 +15,9 @@ JPEG_MARK = b"stylebatch:"
 
 PNG_LIMIT = 1 << 20
 """The longest provenance in a PNG file, in bytes; a longer one is not read either."""
+
+MAX_DEPTH = 8
+"""Objects and lists within each other in a provenance that is read; ours has two."""
 
 JPEG_LIMIT = 65533 - len(JPEG_MARK)
 """The longest provenance in a JPEG file, in bytes: a comment is one segment."""
@@ -50,9 +53,19 @@ def read_provenance(data: bytes, source: str) -> dict[str, Any]:
         provenance = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise PictureError(f"the provenance in {source} is damaged: it is not JSON") from error
-    if not isinstance(provenance, dict):
-        raise PictureError(f"the provenance in {source} is damaged: it is not a JSON object")
+    if not isinstance(provenance, dict) or not _is_flat(provenance, MAX_DEPTH):
+        raise PictureError(
+            f"the provenance in {source} is damaged: it is not a JSON object of at most {MAX_DEPTH} levels"
+        )
     return provenance
+
+
+def _is_flat(value: Any, levels: int) -> bool:
+    """Whether no more than so many objects and lists are within each other."""
+    if not isinstance(value, dict | list):
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_flat(item, levels - 1) for item in items)
 
 
 def _embedded_text(data: bytes, source: str) -> str | bytes:

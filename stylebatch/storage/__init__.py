@@ -8,20 +8,25 @@ from collections.abc import Iterator
 
 from stylebatch.objectstore import ObjectStore, StoredObject, is_s3
 from stylebatch.storage.local import LocalStore
+from stylebatch.storage.retries import Retries
 from stylebatch.storage.s3 import S3Store
 
-__all__ = ["LocalStore", "S3Store", "UriStore"]
+__all__ = ["LocalStore", "Retries", "S3Store", "UriStore"]
 
 
 class UriStore:
     """Every URI the program meets: ``s3://`` goes to an :class:`S3Store`, a path to a :class:`LocalStore`.
 
     One instance serves the whole program, and travels to its workers.
+
+    Args:
+        local: Where paths go.
+        s3: Where ``s3://`` goes.
     """
 
-    def __init__(self) -> None:
-        self._local: ObjectStore = LocalStore()
-        self._s3: ObjectStore = S3Store()
+    def __init__(self, local: ObjectStore | None = None, s3: ObjectStore | None = None) -> None:
+        self._local: ObjectStore = local or LocalStore()
+        self._s3: ObjectStore = s3 or S3Store()
 
     def _store(self, uri: str) -> ObjectStore:
         return self._s3 if is_s3(uri) else self._local
@@ -42,13 +47,36 @@ class UriStore:
         """A text that changes when the object does. Raises NotFoundError."""
         return self._store(uri).version(uri)
 
+    def age(self, uri: str) -> float:
+        """Seconds since the object was stored, by the storage's own clock. Raises NotFoundError."""
+        return self._store(uri).age(uri)
+
     def put(self, uri: str, data: bytes) -> None:
         """Store the object, replacing what was there."""
         self._store(uri).put(uri, data)
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
-        """Store the object if nothing is there. True if it was stored, in one atomic step."""
+        """Store the object if nothing is there. True if it was stored, in one atomic step.
+
+        Also true if an earlier try of the same call had stored it and only the answer was lost.
+        """
         return self._store(uri).put_if_absent(uri, data)
+
+    def put_if_version(self, uri: str, data: bytes, version: str) -> str | None:
+        """Replace the object if it still has this version, in one atomic step.
+
+        Returns:
+            Its new version; None if it has another one by now, or is gone.
+        """
+        return self._store(uri).put_if_version(uri, data, version)
+
+    def has_conditional_puts(self, folder: str) -> bool:
+        """Whether conditional puts hold what they promise below this folder; found by trying."""
+        return self._store(folder).has_conditional_puts(folder)
+
+    def unconditional(self) -> "UriStore":
+        """The same for storage without conditional puts; the last of racing writers wins."""
+        return UriStore(self._local.unconditional(), self._s3.unconditional())
 
     def delete(self, uri: str) -> None:
         """Remove the object. One that is not there is no error."""
@@ -57,3 +85,7 @@ class UriStore:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Every object below the folder ``prefix``, at any depth, in order of URI."""
         return self._store(prefix).list(prefix)
+
+    def sweep(self, folder: str, older_than: float) -> None:
+        """Remove what interrupted puts left invisibly in this very folder, if older than so many seconds."""
+        self._store(folder).sweep(folder, older_than)

@@ -1,59 +1,104 @@
 """Files in a local folder, kept with the same promises as objects on S3."""
 
-import errno
 import os
-import stat
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO
 
-from stylebatch.errors import AccessDeniedError, NotFoundError, StorageError, StorageFullError
 from stylebatch.objectstore import StoredObject
-
-TEMPORARY_PREFIX = ".stylebatch-"
-TEMPORARY_SUFFIX = ".tmp"
+from stylebatch.storage.hidden import is_hidden, is_lock
+from stylebatch.storage.local_errors import file_errors
+from stylebatch.storage.local_files import (
+    file_size,
+    file_version,
+    folder_clock,
+    link_once,
+    locked,
+    open_file,
+    remove_unused_lock,
+    replace,
+    replace_unless_seen,
+    written_beside,
+)
+from stylebatch.storage.probing import holds_conditions
 
 
 class LocalStore:
-    """Files by absolute path. What is put is on the disk when the call returns, or not there at all."""
+    """Files by absolute path. What is put is on the disk when the call returns, or not there at all.
+
+    Args:
+        conditional: Whether conditional puts are atomic. They need hard links and file locks, which a local
+            file system nearly always has; see :meth:`unconditional`.
+    """
+
+    def __init__(self, conditional: bool = True) -> None:
+        self._conditional = conditional
 
     def get(self, uri: str) -> bytes:
         """The whole file. Raises NotFoundError."""
-        with _file_errors(uri), _open_file(uri) as file:
+        with file_errors(uri), open_file(uri) as file:
             return file.read()
 
     def get_range(self, uri: str, start: int, length: int) -> bytes:
         """At most ``length`` bytes from byte ``start``; fewer at the end. Raises NotFoundError."""
-        with _file_errors(uri), _open_file(uri) as file:
+        with file_errors(uri), open_file(uri) as file:
             file.seek(start)
             return file.read(max(0, length))
 
     def size(self, uri: str) -> int:
         """The file's length in bytes. Raises NotFoundError."""
-        with _file_errors(uri):
-            return _file_size(uri)
+        with file_errors(uri):
+            return file_size(uri)
 
     def version(self, uri: str) -> str:
-        """Length and time of change, which change when the file does. Raises NotFoundError."""
-        with _file_errors(uri):
-            status = Path(uri).stat()
-            return f"{status.st_size} {status.st_mtime_ns}"
+        """Length, time of change and inode, one of which changes with every put. Raises NotFoundError."""
+        with file_errors(uri):
+            return file_version(uri)
+
+    def age(self, uri: str) -> float:
+        """Seconds since the file was stored, by the clock of its file system. Raises NotFoundError."""
+        with file_errors(uri), open_file(uri) as file:
+            stored = os.fstat(file.fileno()).st_mtime
+            return max(0.0, folder_clock(Path(uri).parent) - stored)
 
     def put(self, uri: str, data: bytes) -> None:
         """Store the file, replacing what was there; folders are made as needed."""
-        with _file_errors(uri), _written_beside(Path(uri), data) as temporary:
-            temporary.replace(uri)
+        path = Path(uri)
+        with file_errors(uri), written_beside(path, data) as temporary:
+            replace(temporary, path)
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         """Store the file if nothing is there. True if it was stored, in one atomic step."""
-        with _file_errors(uri), _written_beside(Path(uri), data) as temporary:
-            return _link(temporary, Path(uri))
+        path = Path(uri)
+        store = link_once if self._conditional else replace_unless_seen
+        with file_errors(uri), written_beside(path, data) as temporary:
+            return store(temporary, path)
+
+    def put_if_version(self, uri: str, data: bytes, version: str) -> str | None:
+        """Replace the file if it still has this version, in one atomic step among those who use this method.
+
+        Returns:
+            Its new version; None if it has another one by now, or is gone.
+        """
+        path = Path(uri)
+        with file_errors(uri):
+            if _version_or_none(uri) != version:
+                return None
+            lock = locked(path) if self._conditional else nullcontext()
+            with written_beside(path, data) as temporary, lock:
+                return replace(temporary, path) if _version_or_none(uri) == version else None
+
+    def has_conditional_puts(self, folder: str) -> bool:
+        """Whether the file system of this folder has hard links and file locks; found out by using them."""
+        return self._conditional and holds_conditions(self, folder)
+
+    def unconditional(self) -> "LocalStore":
+        """The same for file systems without hard links or locks; the last of racing writers wins."""
+        return LocalStore(conditional=False)
 
     def delete(self, uri: str) -> None:
         """Remove the file. One that is not there is no error."""
-        with _file_errors(uri), suppress(FileNotFoundError, NotADirectoryError):
+        with file_errors(uri), suppress(FileNotFoundError, NotADirectoryError):
             Path(uri).unlink()
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
@@ -61,85 +106,42 @@ class LocalStore:
 
         Links to files are followed, links to folders are not. Files that are being written are left out.
         """
-        with _file_errors(prefix):
+        with file_errors(prefix):
             is_file = Path(prefix).is_file()
         if is_file:
             yield StoredObject(prefix, self.size(prefix))
         else:
             yield from _files_below(prefix)
 
+    def sweep(self, folder: str, older_than: float) -> None:
+        """Remove temporary files and unused locks in this very folder, if older than so many seconds.
 
-def _file_size(path: str) -> int:
-    status = Path(path).stat()
-    if not stat.S_ISREG(status.st_mode):  # a pipe would block its reader, a device might never end
-        raise IsADirectoryError(errno.EISDIR, "Not a regular file", path)
-    return status.st_size
-
-
-def _open_file(path: str) -> BinaryIO:
-    _file_size(path)
-    return Path(path).open("rb")
-
-
-@contextmanager
-def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
-    """A temporary file with ``data``, safe on the disk, in the folder of ``path``; gone at the end."""
-    _make_folder(path.parent)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+        What belongs to another user stays.
+        """
+        with file_errors(folder):
+            left = [entry for entry in _entries(folder) if is_hidden(entry.name) and _is_regular(entry)]
+            latest = folder_clock(Path(folder)) - older_than if left else 0.0
+            for entry in left:
+                with suppress(FileNotFoundError, PermissionError):
+                    if entry.stat().st_mtime < latest:
+                        _remove(Path(entry))
 
 
-def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    try:
-        folder.mkdir(exist_ok=True)
-    except FileExistsError:
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
-    _sync_folder(folder.parent)
+def _version_or_none(uri: str) -> str | None:
+    with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return file_version(uri)
+    return None
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power failure, as fsync does for a file's bytes."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _link(temporary: Path, path: Path) -> bool:
-    """Give the file its name unless something has it already; True if the name was free."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path)) from None
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        raise StorageError(
-            f"{path}: the file system has no hard links, so a file cannot be stored once and only once; "
-            "use a folder on another file system, or S3"
-        ) from error
-    return True
+def _remove(left: Path) -> None:
+    if is_lock(left.name):
+        remove_unused_lock(left)
+    else:
+        left.unlink()
 
 
 def _files_below(folder: str) -> Iterator[StoredObject]:
-    with _file_errors(folder):
+    with file_errors(folder):
         entries = _sorted_entries(folder)
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
@@ -150,48 +152,24 @@ def _files_below(folder: str) -> Iterator[StoredObject]:
 
 def _size_if_file(path: str) -> int | None:
     """None for a file that was removed since it was listed, a dangling link, or a pipe."""
-    with _file_errors(path), suppress(FileNotFoundError, IsADirectoryError):
-        return _file_size(path)
+    with file_errors(path), suppress(FileNotFoundError, IsADirectoryError):
+        return file_size(path)
     return None
 
 
 def _sorted_entries(folder: str) -> list[os.DirEntry[str]]:
     """What a folder holds, so ordered that a depth-first walk meets the files in order of URI."""
-    try:
-        with os.scandir(folder) as entries:
-            finished = [entry for entry in entries if not _is_temporary(entry.name)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    finished = [entry for entry in _entries(folder) if not is_hidden(entry.name)]
     return sorted(finished, key=lambda entry: entry.name + "/" * entry.is_dir(follow_symlinks=False))
 
 
-def _is_temporary(name: str) -> bool:
-    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
-
-
-_FILE_ADVICE: dict[type[StorageError], str] = {
-    NotFoundError: "check that the path is right and leads to a file",
-    AccessDeniedError: "give this user the right to read and write there, or use another folder",
-    StorageFullError: "make room on that disk, or use another one, then run again",
-    StorageError: "check the disk or file system that holds it",
-}
-
-
-@contextmanager
-def _file_errors(uri: str) -> Iterator[None]:
+def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
-        yield
-    except OSError as error:
-        kind = _file_error_class(error)
-        reason = (error.strerror or type(error).__name__).lower()
-        raise kind(f"{uri}: {reason}; {_FILE_ADVICE[kind]}") from error
+        with os.scandir(folder) as entries:
+            return [*entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
-def _file_error_class(error: OSError) -> type[StorageError]:
-    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
-        return NotFoundError
-    if isinstance(error, PermissionError):
-        return AccessDeniedError
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFullError
-    return StorageError
+def _is_regular(entry: os.DirEntry[str]) -> bool:
+    return entry.is_file(follow_symlinks=False)

@@ -7,12 +7,13 @@ setting holds for every convention, size and weight, and grows while clipping wo
 quadratic penalty method: Nocedal & Wright 2006, section 17.1).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stylebatch.synthesis.optimizers import keep_rows
+from stylebatch.synthesis.optimizers import keep_rows, restore_row, row_state
 
 LOW, HIGH = 0.0, 255.0
 FIRST_STIFFNESS = 0.04
@@ -70,6 +71,14 @@ class SoftBounds:
     def keep(self, rows: Tensor) -> None:
         """Forget all images but these (indices)."""
         keep_rows(self, rows)
+
+    def state(self, row: int) -> dict[str, Tensor]:
+        """A copy, on the CPU, of what is known of one image."""
+        return row_state(self, row)
+
+    def restore(self, row: int, state: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state` took."""
+        restore_row(self, row, state)
 
 
 def _penalty(rows: Tensor, stiffness: Tensor) -> Penalty:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stylebatch.errors import WeightsError
+from stylebatch.synthesis.archives import weights_size
 
 BUNDLED_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 BUNDLED_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
@@ -70,8 +71,9 @@ def file_sha256(path: Path, name: str) -> str:
     """SHA-256 of a weights file, called ``name`` in errors, as 64 hexadecimal digits.
 
     Raises:
-        WeightsError: It cannot be read.
+        WeightsError: It cannot be read, or is too long to be weights.
     """
+    weights_size(path, name)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

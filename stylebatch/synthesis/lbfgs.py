@@ -7,10 +7,19 @@ if the curvature along it is clearly positive. Images share forward passes, neve
 its step, the others go on.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from stylebatch.synthesis.optimizers import StopReason, finite_rows, keep_rows
+from stylebatch.synthesis.optimizers import (
+    StopReason,
+    copied,
+    finite_rows,
+    keep_rows,
+    restore_row,
+    row_state,
+)
 
 FIRST_STEP = 8.0
 """Largest change of a pixel in the first step, in grey levels."""
@@ -26,6 +35,9 @@ SUFFICIENT_DECREASE = 1e-4
 """Armijo: the share of the decrease that the slope promises which a step must bring."""
 CLEARLY_POSITIVE = 1e-8
 """Least ``y.s / (|y| |s|)`` of a pair that is kept."""
+
+_PROPOSED = ("_trials",)
+"""What every evaluation makes anew."""
 
 
 class LBFGS:
@@ -83,6 +95,15 @@ class LBFGS:
         self.stopped = [self.stopped[row] for row in rows.tolist()]
         keep_rows(self, rows)
         self._pairs.keep(rows)
+
+    def state(self, row: int) -> dict[str, Tensor]:
+        """Copies, on the CPU, of all that one row's further way depends on."""
+        return row_state(self, row, without=_PROPOSED) | self._pairs.state(row)
+
+    def restore(self, row: int, state: Mapping[str, Tensor]) -> None:
+        """Go on with a row where another L-BFGS with the same length of history took this state."""
+        restore_row(self, row, state, without=_PROPOSED)
+        self._pairs.restore(row, state)
 
     def _accept(self, accepted: Tensor, losses: Tensor, gradients: Tensor) -> None:
         is_first = accepted & torch.isinf(self.losses)
@@ -225,6 +246,24 @@ class CurvaturePairs:
     def keep(self, rows: Tensor) -> None:
         """Forget all images but these (indices)."""
         keep_rows(self, rows)
+
+    def state(self, row: int) -> dict[str, Tensor]:
+        """Copies, on the CPU, of the pairs of one row, without the slots that are not filled yet."""
+        filled = 2 * int(self.counts[row])
+        return {
+            "counts": copied(self.counts[row]),
+            "newest": copied(self._newest[row]),
+            "basis": copied(self._basis[row, :filled]),
+            "products": copied(self._products[row, :filled, :filled]),
+        }
+
+    def restore(self, row: int, state: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state` took, in a row that holds no pairs."""
+        filled = len(state["basis"])
+        self.counts[row] = state["counts"]
+        self._newest[row] = state["newest"]
+        self._basis[row, :filled] = state["basis"]
+        self._products[row, :filled, :filled] = state["products"]
 
 
 def _updated(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ An optimiser is asked for trial images and told their losses and gradients, one 
 image has its own state: nothing that happens to one changes another.
 """
 
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -50,6 +51,14 @@ class Optimizer(Protocol):
         """Forget all rows but these (indices)."""
         ...
 
+    def state(self, row: int) -> dict[str, Tensor]:
+        """Copies, on the CPU, of all that one row's further way depends on."""
+        ...
+
+    def restore(self, row: int, state: Mapping[str, Tensor]) -> None:
+        """Go on with a row where another optimiser of the same settings took this :meth:`state`."""
+        ...
+
 
 def finite_rows(losses: Tensor, gradients: Tensor) -> Tensor:
     """``(B,)`` bool: which images have a finite loss and gradient."""
@@ -61,6 +70,30 @@ def keep_rows(holder: object, rows: Tensor) -> None:
     for name, value in vars(holder).items():
         if isinstance(value, Tensor):
             setattr(holder, name, value[rows])
+
+
+def row_state(holder: object, row: int, without: Collection[str] = ()) -> dict[str, Tensor]:
+    """Copies, on the CPU, of one row of every tensor that an object holds, by the attributes' names."""
+    return {
+        name.removeprefix("_"): copied(value[row])
+        for name, value in vars(holder).items()
+        if isinstance(value, Tensor) and name not in without
+    }
+
+
+def restore_row(holder: object, row: int, state: Mapping[str, Tensor], without: Collection[str] = ()) -> None:
+    """Put back what :func:`row_state` took, in the precision in which it was taken."""
+    for name, value in vars(holder).items():
+        if isinstance(value, Tensor) and name not in without:
+            taken = state[name.removeprefix("_")]
+            restored = value.to(taken.dtype)
+            restored[row] = taken
+            setattr(holder, name, restored)
+
+
+def copied(values: Tensor) -> Tensor:
+    """A copy on the CPU that shares no memory with the original."""
+    return values.to("cpu", copy=True)
 
 
 class Adam:
@@ -123,3 +156,11 @@ class Adam:
         """Forget all rows but these (indices)."""
         self.stopped = [self.stopped[row] for row in rows.tolist()]
         keep_rows(self, rows)
+
+    def state(self, row: int) -> dict[str, Tensor]:
+        """Copies, on the CPU, of all that one row's further way depends on."""
+        return row_state(self, row)
+
+    def restore(self, row: int, state: Mapping[str, Tensor]) -> None:
+        """Go on with a row where another Adam took this state."""
+        restore_row(self, row, state)

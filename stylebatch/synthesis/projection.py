@@ -1,5 +1,7 @@
 """What a batch will cost before it is started: bytes, from shapes and recipe alone. Imports no torch."""
 
+from collections.abc import Iterable
+
 from stylebatch.recipe import LAYERS, Recipe
 
 BLOCK_CHANNELS = (64, 128, 256, 512, 512)
@@ -10,6 +12,8 @@ PROCESS_BYTES = 725 * 2**20
 """A worker before its first batch: Python, Ray, torch and the network."""
 PIXEL_VECTORS = 12
 """Vectors of one number for each pixel value that the optimiser holds beside its history."""
+STATE_VECTORS = 3
+"""The same of what is stored of it: the best image, its gradient and the direction that was tried."""
 
 CPU_POSITIONS = 128 * 128 * 4
 """On a CPU, a forward pass over more pixels than this gains nothing from another image."""
@@ -44,9 +48,29 @@ def image_bytes(recipe: Recipe, height: int, width: int) -> int:
     targets = sum(
         layer_positions(height, width, layer) * layer_channels(layer) for layer in recipe.content_layers
     ) + sum(layer_channels(layer) ** 2 for layer in recipe.style_layers)
-    history = 2 * min(recipe.history, max(1, recipe.iterations)) if recipe.optimizer == "lbfgs" else 2
-    vectors = 3 * height * width * (history + PIXEL_VECTORS)
+    vectors = 3 * height * width * (_history_vectors(recipe) + PIXEL_VECTORS)
     return BYTES * (sum(responses) + 3 * max(responses) + 2 * targets + vectors)
+
+
+def state_bytes(recipe: Recipe, height: int, width: int) -> int:
+    """What it takes to store where one image stands: its history, and a few vectors more."""
+    return BYTES * 3 * height * width * (_history_vectors(recipe) + STATE_VECTORS)
+
+
+def _history_vectors(recipe: Recipe) -> int:
+    """What the optimiser remembers of each image, in numbers for each pixel value."""
+    return 2 * min(recipe.history, max(1, recipe.iterations)) if recipe.optimizer == "lbfgs" else 2
+
+
+def measuring_bytes(layers: Iterable[str], height: int, width: int) -> int:
+    """The memory of the one forward pass that measures the targets of an image at some layers, in bytes."""
+    wanted = set(layers)
+    most = kept = current = 3 * height * width
+    for layer in LAYERS[: max(LAYERS.index(layer) for layer in wanted) + 1]:
+        following = layer_positions(height, width, layer) * layer_channels(layer)
+        most = max(most, kept + current + following)
+        kept, current = (kept + following, 0) if layer in wanted else (kept, following)
+    return BYTES * most
 
 
 def largest_batch(height: int, width: int, is_gpu: bool) -> int:

@@ -1,7 +1,7 @@
 """From targets and a start image to a picture, with its losses and the reason why it ended."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,8 @@ from stylebatch.recipe import Recipe
 from stylebatch.synthesis.bounds import CHECK_EVERY, SoftBounds
 from stylebatch.synthesis.lbfgs import LBFGS
 from stylebatch.synthesis.losses import LossTerms, Objective, loss_scales
-from stylebatch.synthesis.optimizers import Adam, Optimizer, StopReason
+from stylebatch.synthesis.optimizers import Adam, Optimizer, StopReason, copied
+from stylebatch.synthesis.state import ImageState, OfferStates, TakeStates
 from stylebatch.synthesis.targets import Targets
 from stylebatch.synthesis.vgg import VGG19
 
@@ -72,11 +73,18 @@ def clip_and_round(image: Tensor, recipe: Recipe) -> Tensor:
     return image.round().clamp(0, 255)
 
 
+def offer_nothing(take_states: TakeStates) -> None:
+    """Nobody wants to know where the images of a batch stand."""
+
+
 def synthesize(
     network: VGG19,
     problems: Sequence[Problem],
     publish: Publish = clip_and_round,
     on_evaluation: Callable[[int], None] = lambda evaluations: None,
+    *,
+    resume: Iterable[ImageState] = (),
+    offer: OfferStates = offer_nothing,
 ) -> list[Solution]:
     """Minimise equation (7) for a batch of pictures; each gets what it would get alone.
 
@@ -85,6 +93,9 @@ def synthesize(
         problems: At least one. All have the same shape, target layers and ``recipe.shared_settings``.
         publish: What the published file keeps of an image; losses are measured on that.
         on_evaluation: Called with the number of evaluations after each.
+        resume: Where each problem stood when its state was taken, in order, all at the same number of
+            evaluations; each is let go once it is read. None at all: from the start images.
+        offer: Called after each evaluation but the last with a function that takes the states of all images.
 
     Returns:
         One solution for each problem, in order. A loss that is not finite is no exception: the stop reason
@@ -94,11 +105,12 @@ def synthesize(
         SynthesisError: The problems cannot share a batch, or the images are too small for the layers.
     """
     batch = _Batch(network, problems)
-    for evaluations in range(1, problems[0].recipe.iterations + 1):
+    batch.restore(resume)
+    while not batch.is_finished:
         batch.evaluate()
-        on_evaluation(evaluations)
-        if batch.is_finished:
-            break
+        on_evaluation(batch.evaluations)
+        if not batch.is_finished:
+            offer(batch.states)
     return batch.solutions(publish)
 
 
@@ -107,6 +119,7 @@ class _Batch:
 
     def __init__(self, network: VGG19, problems: Sequence[Problem]) -> None:
         _check_alike(problems)
+        self.evaluations = 0
         self._network = network
         self._problems = problems
         self._recipe = problems[0].recipe
@@ -119,15 +132,60 @@ class _Batch:
         self._curves: list[list[float]] = [[] for _ in problems]
         self._images = _as_rows(start).clone()
         self._reasons = [StopReason.ITERATIONS] * len(problems)
-        self._last_losses = torch.full((len(problems),), math.inf, device=network.device)
+        self._last_losses = start.new_full((len(problems),), math.inf)
 
     @property
     def is_finished(self) -> bool:
-        """Whether every image has stopped."""
-        return not self._active
+        """Whether every image has stopped, or the evaluations are used up."""
+        return not self._active or self.evaluations >= self._recipe.iterations
+
+    def states(self) -> list[ImageState]:
+        """Copies of where every image stands."""
+        rows = {index: row for row, index in enumerate(self._active)}
+        return [self._state(index, rows.get(index)) for index in range(len(self._problems))]
+
+    def _state(self, index: int, row: int | None) -> ImageState:
+        """Where an image stands that has this row of the optimiser, or none because it has stopped."""
+        curve = tuple(self._curves[index])
+        if row is None:
+            image = {"points": copied(self._images[index])}
+            return ImageState(self.evaluations, curve, self._reasons[index], image)
+        tensors = self._optimizer.state(row) | (self._bounds.state(row) if self._bounds else {})
+        return ImageState(self.evaluations, curve, None, tensors)
+
+    def restore(self, states: Iterable[ImageState]) -> None:
+        """Go on, before any evaluation, where these states were taken; nothing happens if there are none."""
+        taken_at, going = [], []
+        for index, state in enumerate(states):
+            taken_at.append(state.evaluations)
+            if index < len(self._problems):
+                self._restore(index, state)
+            if state.stop_reason is None:
+                going.append(index)
+        if not taken_at:
+            return
+        if len(taken_at) != len(self._problems) or len(set(taken_at)) > 1:
+            raise SynthesisError(
+                f"{len(self._problems)} pictures cannot go on from {len(taken_at)} states, taken after "
+                f"{sorted(set(taken_at))} evaluations; give one for each, all after the same number"
+            )
+        self.evaluations = taken_at[0]
+        self._keep(going)
+
+    def _restore(self, index: int, state: ImageState) -> None:
+        self._curves[index] = list(state.loss_curve)
+        self._images[index] = state.tensors["points"]
+        if state.stop_reason is not None:
+            self._reasons[index] = state.stop_reason
+            return
+        self._optimizer.restore(index, state.tensors)
+        if self._bounds is not None:
+            self._bounds.restore(index, state.tensors)
+        self._last_losses[index] = state.loss_curve[-1]
 
     def evaluate(self) -> None:
         """One forward and backward pass for every image that is still being worked on."""
+        self.evaluations += 1
         rows = self._optimizer.propose().detach().requires_grad_()
         losses = self._loss_terms(rows).total
         (gradients,) = torch.autograd.grad(losses.sum(), rows)
@@ -152,7 +210,7 @@ class _Batch:
             self._curves[index].append(loss)
 
     def _tighten_bounds(self) -> None:
-        if self._bounds is None or len(self._curves[self._active[0]]) % CHECK_EVERY:
+        if self._bounds is None or self.evaluations % CHECK_EVERY:
             return
         added = self._bounds.tighten(self._optimizer.points, self._last_losses)
         if added is not None:
@@ -167,13 +225,19 @@ class _Batch:
         going = [row for row, reason in enumerate(self._optimizer.stopped) if reason is None]
         if len(going) < len(self._active):
             self._keep_images()
-            self._active = [self._active[row] for row in going]
-            kept = torch.tensor(going, dtype=torch.long, device=self._network.device)
-            self._optimizer.keep(kept)
-            self._objective = self._objective.rows(kept)
-            self._last_losses = self._last_losses[kept]
-            if self._bounds is not None:
-                self._bounds.keep(kept)
+            self._keep(going)
+
+    def _keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows of the optimiser alone."""
+        if len(rows) == len(self._active):
+            return
+        self._active = [self._active[row] for row in rows]
+        kept = torch.tensor(rows, dtype=torch.long, device=self._network.device)
+        self._optimizer.keep(kept)
+        self._objective = self._objective.rows(kept)
+        self._last_losses = self._last_losses[kept]
+        if self._bounds is not None:
+            self._bounds.keep(kept)
 
     def _keep_images(self) -> None:
         """Note the best images so far; the optimiser forgets those that stop."""

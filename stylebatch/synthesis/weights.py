@@ -1,5 +1,6 @@
 """VGG-19's weights, read from files as data."""
 
+import itertools
 import pickle
 import re
 import warnings
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 from stylebatch.errors import WeightsError
+from stylebatch.quoting import reason
 from stylebatch.recipe import CONVOLUTIONS_PER_BLOCK, LAYERS
+from stylebatch.synthesis.archives import ALLOWED, check_weights_file
 from stylebatch.synthesis.families import TORCHVISION_SHA256_START, file_sha256, known_family
 from stylebatch.synthesis.projection import layer_channels
 
@@ -93,18 +96,24 @@ def read_weights(path: Path, family: str | None = None, name: str | None = None)
 
 
 def _load(path: Path, name: str) -> Mapping[str, Any]:
+    check_weights_file(path, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of old pickles before it refuses them
             entries = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, LookupError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    except Exception as error:  # a damaged file raises nearly anything
         raise WeightsError(
-            f"the weights {name} are not a file of tensors (torch.save of a state dict): {reason}"
+            f"the weights {name} are not a file of tensors: it is damaged or cut off "
+            f"({_torch_reason(error)}); {ALLOWED}"
         ) from error
     if not isinstance(entries, Mapping):
         raise WeightsError(f"the weights {name} hold a {type(entries).__name__}, not a state dict")
     return entries
+
+
+def _torch_reason(error: Exception) -> str:
+    """What torch says, but for its advice to read the file without its checks."""
+    return "unreadable pickle" if isinstance(error, pickle.UnpicklingError) else reason(error)
 
 
 def _torchvision_index(layer: str) -> int:
@@ -118,9 +127,11 @@ def _filters(entries: Mapping[str, Any], layer: str) -> tuple[Any, Any]:
     block, number = re.fullmatch(r"conv(\d)_(\d)", layer).groups()  # type: ignore[union-attr]
     keras = f"block{block}_conv{number}"
     indices, table = entries.get(f"{keras}_W_q"), entries.get(f"{keras}_W_table")
-    if isinstance(indices, Tensor) and isinstance(table, Tensor) and indices.dtype == torch.uint8:
-        dequantised = table[indices.long()] if table.shape == (256,) else table
-        return dequantised, entries.get(f"{keras}_b")
+    if isinstance(indices, Tensor) and isinstance(table, Tensor):
+        is_whole = indices.dtype == torch.uint8 and indices.shape == filter_shapes()[layer]
+        return table[indices.long()] if is_whole and table.shape == (256,) else indices, entries.get(
+            f"{keras}_b"
+        )
     for prefix in (f"features.{_torchvision_index(layer)}", layer):
         weight, bias = entries.get(f"{prefix}.weight"), entries.get(f"{prefix}.bias")
         if weight is not None or bias is not None:
@@ -138,14 +149,14 @@ def _problems(layer: str, found: tuple[Any, Any]) -> list[str]:
             problems.append(f"{key} is missing")
         elif tuple(value.shape) != wanted:
             problems.append(f"{key} has shape {tuple(value.shape)}, not {wanted}")
-        elif not value.is_floating_point() or not bool(torch.isfinite(value).all()):
-            problems.append(f"{key} holds values that are not finite numbers")
+        elif not value.is_floating_point() or not bool(torch.isfinite(value.float()).all()):
+            problems.append(f"{key} holds values that are not finite float32 numbers")
     return problems
 
 
 def _seen(entries: Mapping[str, Any]) -> str:
-    keys = [str(key) for key in entries]
-    return f" (its keys begin with {', '.join(keys[:3])})" if keys else " (it has no keys)"
+    keys = [reason(key) for key in itertools.islice(entries, 3)]
+    return f" (its keys begin with {', '.join(keys)})" if keys else " (it has no keys)"
 
 
 def _as_float(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

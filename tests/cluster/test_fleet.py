@@ -2,8 +2,10 @@
 
 import pytest
 
-from stylebatch.cluster.fleet import FleetPlan, Resources, plan_fleet
+from stylebatch.cluster.fleet import FleetPlan, Member, Resources, plan_fleet
+from stylebatch.cluster.worker import WorkerInfo
 from stylebatch.errors import ClusterError
+from stylebatch.work import Activity
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,56 @@ def test_the_user_may_say_what_to_work_on(
 def test_workers_never_ask_for_more_cores_than_there_are(cpus: int, workers: int | None) -> None:
     plan = plan_fleet(Resources(cpus, 0), workers)
     assert 1 <= plan.workers * plan.threads <= cpus
+
+
+class TestStalls:
+    """A worker that does nothing new is told from one that is slow, by the driver's clock."""
+
+    @pytest.fixture
+    def member(self) -> Member:
+        return Member(handle=None, preparing=None, info=WorkerInfo("host", 1, "cpu", "here"))
+
+    def give(self, member: Member, now: float) -> None:
+        member.handle = Handle()
+        member.give([], now)
+
+    def test_an_idle_worker_never_stalls(self, member: Member) -> None:
+        member.note(Activity(), now=0)
+        assert not member.has_stalled(now=1e6, timeout=10)
+
+    def test_a_worker_that_does_nothing_new_stalls(self, member: Member) -> None:
+        self.give(member, now=100)
+        assert not member.has_stalled(now=110, timeout=10)
+        assert member.has_stalled(now=110.1, timeout=10)
+
+    def test_every_new_activity_counts(self, member: Member) -> None:
+        self.give(member, now=0)
+        for second in range(1, 50):
+            member.note(Activity("synthesizing", ("p",), progress=second // 5), now=second)
+            assert not member.has_stalled(now=second, timeout=5)
+        for second in range(50, 56):
+            member.note(Activity("synthesizing", ("p",), progress=9), now=second)
+        assert member.has_stalled(now=55, timeout=5)
+
+    def test_a_second_batch_is_no_progress(self, member: Member) -> None:
+        self.give(member, now=0)
+        self.give(member, now=8)
+        assert member.has_stalled(now=11, timeout=10)
+
+    def test_a_worker_without_a_place_waits_as_long_as_it_takes(self, member: Member) -> None:
+        member.info = None
+        assert not member.has_stalled(now=1e6, timeout=10)
+
+    def test_a_worker_that_has_a_place_must_become_ready(self, member: Member) -> None:
+        member.info = None
+        member.note(Activity(), now=0)
+        assert member.has_stalled(now=11, timeout=10)
+
+
+class Handle:
+    """Stands for a Ray actor that takes batches."""
+
+    class run:  # noqa: N801
+        @staticmethod
+        def remote(tasks: list[object]) -> object:
+            return object()

@@ -8,19 +8,20 @@ import pytest
 
 from stylebatch.cluster.schedule import (
     BATCHES_PER_WORKER,
-    MOST_ATTEMPTS,
     MOST_DEATHS,
+    MOST_LOSSES,
     MOST_PASSED_OVER,
+    MOST_RETRIES,
     STYLES_HELD,
     Backlog,
     Candidate,
-    after_death,
+    after_loss,
     is_poison,
     isolated,
     retried,
     should_retry,
 )
-from stylebatch.work import Outcome, Task
+from stylebatch.work import Outcome
 
 Maker = Callable[..., Candidate]
 
@@ -198,28 +199,46 @@ class TestSuspects:
         assert [take(backlog), take(backlog)] == [[1], [2]]
 
 
-class TestAfterDeath:
+class TestAfterLoss:
     def test_a_pair_that_was_alone_is_charged(self, make_candidate: Maker) -> None:
-        (lost,) = after_death([make_candidate(0, deaths=1)])
-        assert (lost.deaths, lost.is_suspect, lost.task.attempt, lost.passed_over) == (2, True, 2, 0)
+        (lost,) = after_loss([make_candidate(0, deaths=1, losses=1)], has_died=True)
+        assert (lost.deaths, lost.losses) == (2, 2)
+        assert (lost.is_suspect, lost.task.attempt, lost.passed_over) == (True, 2, 0)
 
     def test_pairs_that_were_together_are_suspects_without_a_charge(self, make_candidate: Maker) -> None:
-        lost = list(after_death([make_candidate(0), make_candidate(1, passed_over=9)]))
-        assert [(one.deaths, one.is_suspect, one.task.attempt) for one in lost] == [(0, True, 2)] * 2
+        lost = list(after_loss([make_candidate(0), make_candidate(1, passed_over=9)], has_died=True))
+        assert [(one.deaths, one.losses, one.is_suspect) for one in lost] == [(0, 1, True)] * 2
         assert lost[1].passed_over == 0
 
+    def test_nobody_is_to_blame_where_the_machine_is_gone(self, make_candidate: Maker) -> None:
+        (lost,) = after_loss([make_candidate(0)], has_died=False)
+        assert (lost.deaths, lost.losses, lost.is_suspect, lost.task.attempt) == (0, 1, False, 2)
+
+    @pytest.mark.parametrize("has_died", [True, False])
+    def test_another_attempt_looks_for_a_checkpoint(self, make_candidate: Maker, has_died: bool) -> None:
+        (lost,) = after_loss([make_candidate(0)], has_died)
+        assert lost.task.has_checkpoint
+
     def test_an_idle_worker_takes_nobody_along(self) -> None:
-        assert list(after_death([])) == []
+        assert list(after_loss([], has_died=True)) == []
 
     def test_a_pair_is_given_up_after_three_deaths_alone(self, make_candidate: Maker) -> None:
         assert MOST_DEATHS == 3
         candidate, verdicts = make_candidate(0), []
-        (candidate, _) = after_death([candidate, make_candidate(1)])
+        (candidate, _) = after_loss([candidate, make_candidate(1)], has_died=True)
         verdicts.append(is_poison(candidate))
         for _ in range(3):
-            (candidate,) = after_death([candidate])
+            (candidate,) = after_loss([candidate], has_died=True)
             verdicts.append(is_poison(candidate))
         assert verdicts == [False, False, False, True]
+
+    def test_losses_are_bounded_whatever_the_reason(self, make_candidate: Maker) -> None:
+        """A pair that takes whole machines down must not loop forever."""
+        candidate, losses = make_candidate(0), 0
+        while not is_poison(candidate):
+            (candidate,) = after_loss([candidate], has_died=False)
+            losses += 1
+        assert losses == MOST_LOSSES == 10
 
     def test_a_poisonous_pair_ends_and_its_neighbours_do_not(self, make_candidate: Maker) -> None:
         """A whole run in which one pair kills whoever works on it."""
@@ -231,7 +250,7 @@ class TestAfterDeath:
                 done += rows(batch)
                 continue
             deaths += 1
-            for candidate in after_death(batch):
+            for candidate in after_loss(batch, has_died=True):
                 if is_poison(candidate):
                     given_up += rows([candidate])
                 else:
@@ -241,28 +260,36 @@ class TestAfterDeath:
 
 class TestRetries:
     @pytest.mark.parametrize(
-        ("can_retry", "attempt", "expected"),
-        [(True, 1, True), (True, MOST_ATTEMPTS - 1, True), (True, MOST_ATTEMPTS, False), (False, 1, False)],
+        ("can_retry", "retries", "expected"),
+        [(True, 0, True), (True, MOST_RETRIES - 1, True), (True, MOST_RETRIES, False), (False, 0, False)],
     )
-    def test_attempts_are_bounded(
-        self, make_task: Callable[..., Task], can_retry: bool, attempt: int, expected: bool
+    def test_retries_are_bounded(
+        self, make_candidate: Maker, can_retry: bool, retries: int, expected: bool
     ) -> None:
-        outcome = Outcome(make_task(0, attempt=attempt), {}, can_retry=can_retry)
-        assert should_retry(outcome) is expected
+        candidate = make_candidate(0, retries=retries)
+        assert should_retry(candidate, Outcome(candidate.task, {}, can_retry=can_retry)) is expected
 
-    def test_a_retried_pair_is_tried_three_times(self, make_candidate: Maker) -> None:
+    def test_a_pair_is_tried_three_times(self, make_candidate: Maker) -> None:
         candidate, tries = make_candidate(0), 1
-        while should_retry(Outcome(candidate.task, {}, can_retry=True)):
+        while should_retry(candidate, Outcome(candidate.task, {}, can_retry=True)):
             candidate, tries = retried(candidate), tries + 1
-        assert tries == MOST_ATTEMPTS == 3
+        assert (tries, candidate.task.attempt) == (3, 3)
+
+    def test_lost_workers_use_up_no_retry(self, make_candidate: Maker) -> None:
+        candidate = make_candidate(0)
+        for _ in range(5):
+            (candidate,) = after_loss([candidate], has_died=False)
+        assert candidate.task.attempt == 6
+        assert should_retry(candidate, Outcome(candidate.task, {}, can_retry=True))
 
     def test_a_retried_pair_waits_like_a_new_one(self, make_candidate: Maker) -> None:
         again = retried(make_candidate(0, passed_over=7, is_suspect=True, deaths=2))
-        assert (again.passed_over, again.is_suspect, again.deaths, again.task.attempt) == (0, True, 2, 2)
+        assert (again.passed_over, again.is_suspect, again.retries) == (0, True, 1)
+        assert (again.deaths, again.task.attempt) == (2, 2)
 
     def test_an_isolated_pair_has_a_worker_to_itself(self, make_candidate: Maker) -> None:
         again = isolated(make_candidate(0))
-        assert (again.is_suspect, again.deaths, again.task.attempt) == (True, 0, 2)
+        assert (again.is_suspect, again.deaths, again.losses, again.task.attempt) == (True, 0, 0, 2)
 
 
 @dataclass

@@ -1,6 +1,8 @@
 """Small jobs over a store in memory."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,8 @@ from inmemory import MemoryStore, make_manifest
 
 from stylebatch.job import Job
 from stylebatch.recipe import Recipe
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not make simulated importable
 
 OUTPUT = "s3://bucket/out"
 
@@ -19,7 +23,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def make_job(store: MemoryStore) -> Callable[..., Job]:
-    """``make_job(rows=5, unit_size=2, extras={}, recipe=..., columns={}, **parquet)``: pairs p0, p1, ..."""
+    """``make_job(rows=5, unit_size=2, recipe=..., columns={}, **parquet)``: pairs p0, p1, ..."""
 
     def make(rows: int = 5, unit_size: int = 2, **changes: Any) -> Job:
         columns = {

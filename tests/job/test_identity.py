@@ -8,8 +8,8 @@ import pytest
 from inmemory import MemoryStore
 
 from stylebatch.errors import JobError
-from stylebatch.job import Job, claim_output
-from stylebatch.job import identity as identity_module
+from stylebatch.job import Job
+from stylebatch.job.identity import claim_output
 from stylebatch.recipe import Recipe
 
 JobMaker = Callable[..., Job]
@@ -52,17 +52,13 @@ def test_a_moved_manifest_is_the_same_job(make_job: JobMaker, store: MemoryStore
     assert claim_output(moved, store) is False
 
 
-def test_every_difference_is_listed(
-    make_job: JobMaker, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_difference_is_listed(make_job: JobMaker, store: MemoryStore) -> None:
     claim_output(make_job(), store)
     recipe = Recipe(size=48, iterations=4, style_layers=("conv1_1",), start="content")
-    monkeypatch.setattr(identity_module, "FORMAT_VERSION", 2)
     lines = refusal(make_job(rows=6, unit_size=3, recipe=recipe, weights_sha256="b" * 64), store)
     joined = "\n".join(lines)
-    assert len(lines) == 8
+    assert len(lines) == 7
     for line in (
-        "format_version is 1 there and 2 here",
         "rows is 5 there and 6 here",
         "recipe: iterations is 3 there and 4 here",
         "recipe: start is 'noise' there and 'content' here",
@@ -86,6 +82,75 @@ def test_a_refusal_changes_nothing(make_job: JobMaker, store: MemoryStore) -> No
     before = dict(store.objects)
     refusal(replace(job, unit_size=100), store)
     assert store.objects == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"recipe": None},
+        {"rows": 7, "unit_size": 9},
+        {"restarting": True},
+        {"manifest_sha256": None, "rows": None, "recipe": None, "engine": "another"},
+    ],
+)
+@pytest.mark.parametrize("version", [0, 2, 17, "1", None])
+def test_another_format_is_refused_by_name_before_all_else(
+    make_job: JobMaker, store: MemoryStore, changes: dict[str, object], version: object
+) -> None:
+    job = make_job()
+    theirs = job.identity() | changes | {"format_version": version}
+    theirs = {name: value for name, value in theirs.items() if value is not None or name == "format_version"}
+    store.put(job.layout.job, json.dumps(theirs).encode())
+    with pytest.raises(JobError) as raised:
+        claim_output(job, store)
+    assert str(raised.value) == (
+        f"s3://bucket/out was written by format {version}; this program reads and writes 1; use the version "
+        "of stylebatch in its results (column stylebatch_version) or another --output"
+    )
+
+
+def test_settings_of_an_older_or_newer_program_are_said(make_job: JobMaker, store: MemoryStore) -> None:
+    job = make_job()
+    theirs = job.identity()
+    del theirs["weights_sha256"], theirs["recipe"]["bounds"]
+    theirs["engine"] = "fast"
+    theirs["recipe"]["sparkle"] = 3
+    store.put(job.layout.job, json.dumps(theirs).encode())
+    assert sorted(refusal(job, store)) == [
+        "engine is 'fast' there and not known here: a newer stylebatch wrote it",
+        f"recipe: bounds is {job.recipe.bounds!r} here and not known there: an older stylebatch wrote it",
+        "recipe: sparkle is 3 there and not known here: a newer stylebatch wrote it",
+        f"weights_sha256 is '{'a' * 64}' here and not known there: an older stylebatch wrote it",
+    ]
+
+
+def test_an_interrupted_restart_is_said(make_job: JobMaker, store: MemoryStore) -> None:
+    job = make_job()
+    store.put(job.layout.job, b'{"format_version": 1, "restarting": true}')
+    before = dict(store.objects)
+    with pytest.raises(
+        JobError, match=r"a restart of s3://bucket/out was interrupted; run again with --rest"
+    ):
+        claim_output(job, store)
+    assert store.objects == before
+
+
+@pytest.mark.parametrize(
+    "name", ["results/part-000000.parquet", "records/000000/p0.failed.json", "reopened/part-000001.parquet"]
+)
+def test_results_of_nobody_knows_which_job_are_not_taken_for_our_own(
+    make_job: JobMaker, store: MemoryStore, name: str
+) -> None:
+    store.put(f"s3://bucket/out/{name}", b"from before")
+    with pytest.raises(JobError, match=rf"/out holds s3://bucket/out/{name} but no job\.json.*put its job"):
+        claim_output(make_job(), store)
+    assert "s3://bucket/out/job.json" not in store.objects
+
+
+def test_a_folder_with_pictures_may_be_an_output(make_job: JobMaker, store: MemoryStore) -> None:
+    store.put("s3://bucket/out/images/holiday.png", b"somebody's")
+    assert claim_output(make_job(), store) is True
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])

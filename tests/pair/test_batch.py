@@ -1,5 +1,6 @@
 """A batch of pairs: what can share a forward pass does, and what fails for one fails for it alone."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,10 @@ from stylebatch.errors import (
     WeightsError,
 )
 from stylebatch.manifest import Pair
-from stylebatch.pair import batch as batch_module
-from stylebatch.pair.batch import BatchRunner, Limits, check_solution
+from stylebatch.pair import making
+from stylebatch.pair.batch import BatchRunner, Limits
+from stylebatch.pair.monitor import Monitor
+from stylebatch.pair.outcomes import check_solution
 from stylebatch.pictures import decode
 from stylebatch.results import Layout, image_sha256
 from stylebatch.synthesis.optimizers import StopReason
@@ -34,7 +37,7 @@ INFINITE = {"style_weight": 1e15, "style_layer_weights": [1e15] * 5}
 
 @pytest.fixture
 def runner(store: MemoryStore, network: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchRunner]:
-    monkeypatch.setattr(batch_module, "load_network", lambda recipe, store, device: network)
+    monkeypatch.setattr(making, "load_network", lambda recipe, store, device: network)
     with ThreadPoolExecutor(1) as compute:
         yield BatchRunner(store, LAYOUT, "cpu", compute)
 
@@ -43,13 +46,13 @@ def runner(store: MemoryStore, network: Any, monkeypatch: pytest.MonkeyPatch) ->
 def group_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many problems each call of ``synthesize`` got."""
     sizes: list[int] = []
-    real = batch_module.synthesize
+    real = making.synthesize
 
     def counted(network: Any, problems: Any, **named: Any) -> list[Solution]:
         sizes.append(len(problems))
         return real(network, problems, **named)
 
-    monkeypatch.setattr(batch_module, "synthesize", counted)
+    monkeypatch.setattr(making, "synthesize", counted)
     return sizes
 
 
@@ -149,7 +152,7 @@ class TestFailures:
     def test_an_image_over_the_limit_fails_its_pair(
         self, store: MemoryStore, network: Any, make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(batch_module, "load_network", lambda *_: network)
+        monkeypatch.setattr(making, "load_network", lambda *_: network)
         with ThreadPoolExecutor(1) as compute:
             runner = BatchRunner(store, LAYOUT, "cpu", compute, Limits(max_pixels=3000))
             outcomes = runner.run(make_tasks(("c", "s"), (None, "s")))
@@ -187,22 +190,22 @@ class TestFailures:
     def test_a_storage_that_is_away_can_be_tried_again(
         self, runner: BatchRunner, make_tasks: TaskMaker, store: MemoryStore
     ) -> None:
-        store.errors["get", "/in/d.png"] = StorageUnavailableError("/in/d.png: the storage is away")
-        store.errors["put_if_absent", "/out/images/000001/p2.png"] = StorageUnavailableError("away, too")
-        outcomes = by_row(runner.run(make_tasks(("c", "s"), ("d", "s"), ("tall", "s"))))
-        assert statuses(outcomes) == ["ok", "failed", "failed"]
-        assert [outcome.can_retry for outcome in outcomes] == [False, True, True]
+        store.errors["get_range", "/in/d.png"] = StorageUnavailableError("/in/d.png: the storage is away")
+        outcomes = by_row(runner.run(make_tasks(("c", "s"), ("d", "s"))))
+        assert statuses(outcomes) == ["ok", "failed"]
+        assert [outcome.can_retry for outcome in outcomes] == [False, True]
         assert not any(outcome.stops_job for outcome in outcomes)
 
     @pytest.mark.parametrize(
         ("method", "uri", "error", "stops"),
         [
-            ("get", "/in/c.png", CredentialsError("wrong key"), True),
+            ("get_range", "/in/c.png", CredentialsError("wrong key"), True),
+            ("put_if_absent", "/out/images/000000/p0.png", StorageUnavailableError("no answer"), True),
             ("put_if_absent", "/out/images/000000/p0.png", CredentialsError("wrong key"), True),
             ("put_if_absent", "/out/images/000000/p0.png", StorageFullError("no room"), True),
             ("put_if_absent", "/out/images/000000/p0.png", BucketNotFoundError("no bucket"), True),
-            ("get", "/in/c.png", BucketNotFoundError("no bucket"), False),
-            ("get", "/in/c.png", NotFoundError("no object"), False),
+            ("get_range", "/in/c.png", BucketNotFoundError("no bucket"), False),
+            ("get_range", "/in/c.png", NotFoundError("no object"), False),
         ],
     )
     def test_what_every_pair_would_meet_stops_the_job(
@@ -227,11 +230,11 @@ class TestFailures:
         def refuse(*_: Any) -> None:
             raise WeightsError("w.pth is not a VGG-19")
 
-        monkeypatch.setattr(batch_module, "load_network", refuse)
+        monkeypatch.setattr(making, "load_network", refuse)
         outcomes = runner.run(make_tasks(("c", "s"), ("d", "s")))
         assert [outcome.stops_job for outcome in outcomes] == [False, False]
         assert {outcome.row["error"] for outcome in outcomes if outcome.row} == {"w.pth is not a VGG-19"}
-        assert runner.activity == Activity()
+        assert runner.activity.stage == "idle"
 
     def test_another_attempt_that_was_first_has_the_row(
         self, runner: BatchRunner, make_tasks: TaskMaker, store: MemoryStore
@@ -247,7 +250,7 @@ class TestFailures:
         def broken(*_: Any, **__: Any) -> None:
             raise ZeroDivisionError("a bug")
 
-        monkeypatch.setattr(batch_module, "synthesize", broken)
+        monkeypatch.setattr(making, "synthesize", broken)
         with pytest.raises(ZeroDivisionError, match="a bug"):
             runner.run(make_tasks(("c", "s")))
 
@@ -281,7 +284,7 @@ class TestState:
             loaded.append(recipe.weights)
             return network
 
-        monkeypatch.setattr(batch_module, "load_network", load)
+        monkeypatch.setattr(making, "load_network", load)
         with ThreadPoolExecutor(1) as compute:
             runner = BatchRunner(store, LAYOUT, "cpu", compute)
             for weights in ("caffe", "caffe", "/w.pth", "/w.pth", "caffe"):
@@ -299,7 +302,7 @@ class TestState:
     def test_small_caches_change_nothing(
         self, store: MemoryStore, network: Any, make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(batch_module, "load_network", lambda *_: network)
+        monkeypatch.setattr(making, "load_network", lambda *_: network)
         images = []
         for limits in (Limits(), Limits(0, 0)):
             with ThreadPoolExecutor(1) as compute:
@@ -311,28 +314,45 @@ class TestState:
         self, runner: BatchRunner, make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen: list[Activity] = []
-        real = BatchRunner._count
+        real = Monitor.evaluated
 
-        def watched(self: BatchRunner, evaluations: int) -> None:
+        def watched(self: Monitor, evaluations: int) -> None:
             real(self, evaluations)
             seen.append(self.activity)
 
-        monkeypatch.setattr(BatchRunner, "_count", watched)
+        monkeypatch.setattr(Monitor, "evaluated", watched)
         runner.run(make_tasks(("c", "s"), ("d", "s"), iterations=3))
-        assert seen == [Activity("synthesizing", ("p0", "p1"), done, 3) for done in (1, 2, 3)]
-        assert runner.activity == Activity()
+        before = seen[0].progress - 1
+        assert seen == [Activity("synthesizing", ("p0", "p1"), done, 3, before + done) for done in (1, 2, 3)]
+        assert runner.activity.stage == "idle"
+
+    def test_progress_grows_with_everything_that_is_done(
+        self, runner: BatchRunner, make_tasks: TaskMaker
+    ) -> None:
+        seen = [runner.activity.progress]
+        for tasks in (
+            make_tasks(("gone", "s")),
+            make_tasks(("c", "s")),
+            make_tasks(("c", "s"), iterations=9),
+        ):
+            runner.run(tasks)
+            seen.append(runner.activity.progress)
+        steps = [after - before for before, after in itertools.pairwise(seen)]
+        assert steps[0] == 0
+        assert steps[1] >= 1 + 1 + 2 + 1  # images fetched, targets measured, evaluations, picture stored
+        assert steps[2] == steps[1] + 7
 
     def test_batches_may_overlap_while_one_thread_computes(
         self, runner: BatchRunner, make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         threads: set[int] = set()
-        real = batch_module.synthesize
+        real = making.synthesize
 
         def noted(*arguments: Any, **named: Any) -> list[Solution]:
             threads.add(threading.get_ident())
             return real(*arguments, **named)
 
-        monkeypatch.setattr(batch_module, "synthesize", noted)
+        monkeypatch.setattr(making, "synthesize", noted)
         tasks = make_tasks(("c", "s"), ("d", "s"), ("tall", "s"), ("c", "t"))
         with ThreadPoolExecutor(2) as callers:
             outcomes = [one for run in callers.map(runner.run, (tasks[:2], tasks[2:])) for one in run]

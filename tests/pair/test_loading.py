@@ -153,10 +153,10 @@ class TestLoader:
         for size in (32, 48):
             loader.load(make_pair("c", "s", "t", size=size))
             loader.load(make_pair("d", "s", size=size, start="/in/t.png"))
-        assert sorted(store.calls("get")) == ["/in/c.png", "/in/d.png", "/in/s.png", "/in/t.png"]
+        assert sorted(store.calls("get_range")) == ["/in/c.png", "/in/d.png", "/in/s.png", "/in/t.png"]
 
     def test_what_it_keeps_is_bounded(self, store: MemoryStore, make_pair: PairMaker) -> None:
         loader = Loader(store, capacity=3 * 64 * 48)
         for content in ("c", "d", "c"):
             loader.load(make_pair(content))
-        assert store.calls("get") == ["/in/c.png", "/in/d.png", "/in/c.png"]
+        assert store.calls("get_range") == ["/in/c.png", "/in/d.png", "/in/c.png"]

@@ -44,7 +44,7 @@ def test_a_path_is_itself(tmp_path: Path) -> None:
 def test_stored_weights_are_fetched_once_for_each_machine(machine: Path) -> None:
     store = MemoryStore({URI: b"weights" * 1000})
     paths = {locate_weights(Recipe(weights=URI), store) for _ in range(3)}
-    assert store.calls("get") == [URI]
+    assert store.calls("get_range") == [URI]
     (path,) = paths
     assert machine in path.parents
     assert path.read_bytes() == b"weights" * 1000
@@ -68,7 +68,7 @@ def test_weights_that_are_not_there_are_said(machine: Path) -> None:
 
 def test_a_fetch_that_breaks_off_leaves_nothing(machine: Path) -> None:
     store = MemoryStore({URI: b"weights"})
-    store.errors["get", URI] = StorageUnavailableError("the storage is away")
+    store.errors["get_range", URI] = StorageUnavailableError("the storage is away")
     with pytest.raises(StorageUnavailableError, match="the storage is away"):
         locate_weights(Recipe(weights=URI), store)
     assert files(machine) == []

@@ -231,7 +231,7 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="cannot be read: Is a directory"):
+    with pytest.raises(WeightsError, match="cannot be read: not a regular file"):
         read_weights(tmp_path, "caffe")
 
 

@@ -1,0 +1,39 @@
+"""How a job is run: nothing here changes what a picture looks like."""
+
+from dataclasses import dataclass
+
+from stylebatch.pictures import DEFAULT_MAX_PIXELS
+
+DEFAULT_STALL_TIMEOUT = 600.0
+DEFAULT_CHECKPOINT_SECONDS = 60.0
+DEFAULT_GRACE = 30.0
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What :func:`stylebatch.cluster.driver.run_job` may be told."""
+
+    workers: int | None = None
+    """How many; None is one for each GPU, or by the processor's cores."""
+    address: str | None = None
+    """A Ray cluster; None starts Ray on this machine."""
+    device: str = "auto"
+    """``gpu``, ``cpu``, or ``auto``: GPUs if Ray has any."""
+    largest_batch: int | None = None
+    """The most pictures in one forward pass; None decides by size and memory."""
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    """Of a source image; a larger one fails its pair before it is decoded."""
+    stall_timeout: float = DEFAULT_STALL_TIMEOUT
+    """Seconds without any progress after which a worker is replaced."""
+    checkpoint_seconds: float = DEFAULT_CHECKPOINT_SECONDS
+    """Seconds of synthesis between two checkpoints of a pair."""
+    grace: float = DEFAULT_GRACE
+    """Seconds that running batches have to finish when a run is asked to end."""
+    restart: bool = False
+    """Throw away what the output holds and start over."""
+    retry_failed: bool = False
+    """Run the rows again that failed."""
+
+
+DEFAULT_OPTIONS = RunOptions()
+"""What is used where nothing is said."""

@@ -1,0 +1,43 @@
+"""Publishing parts beside the driver's loop, as long as the output is the driver's own."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from stylebatch.job import Job, Lease, publish_part
+from stylebatch.objectstore import ObjectStore
+from stylebatch.results import Row
+
+
+class PartPublisher:
+    """Publishes one part after the other in a thread of its own."""
+
+    def __init__(self, job: Job, store: ObjectStore, lease: Lease) -> None:
+        self._job = job
+        self._store = store
+        self._lease = lease
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
+        self._under_way: list[Future[None]] = []
+
+    def submit(self, unit: int, rows: Sequence[Row]) -> None:
+        """Publish a unit whose rows have all ended."""
+        self._under_way.append(self._thread.submit(self._publish, unit, rows))
+
+    def _publish(self, unit: int, rows: Sequence[Row]) -> None:
+        self._lease.check()
+        publish_part(self._job, self._store, unit, rows)
+
+    def check(self) -> None:
+        """Raise what went wrong with a part since the last call."""
+        for future in [future for future in self._under_way if future.done()]:
+            self._under_way.remove(future)
+            future.result()
+
+    def finish(self) -> None:
+        """Wait until everything is published."""
+        for future in self._under_way:
+            future.result()
+        self._under_way = []
+
+    def close(self) -> None:
+        """Start no further part; wait for the one under way."""
+        self._thread.shutdown(cancel_futures=True)

@@ -1,0 +1,94 @@
+"""The start of a run: the output is taken, made this job's, and looked over."""
+
+from dataclasses import dataclass, field, replace
+
+from stylebatch.job.book import Tally
+from stylebatch.job.identity import Job, claim_output
+from stylebatch.job.lease import Lease
+from stylebatch.job.ledger import Ledger, read_ledger, sweep_leftovers, tidy
+from stylebatch.job.parallel import in_threads
+from stylebatch.job.parts import part_tally
+from stylebatch.job.reopening import reopen_failed
+from stylebatch.job.restarting import start_over
+from stylebatch.objectstore import ObjectStore
+
+
+@dataclass(frozen=True)
+class OpenedOutput:
+    """An output that this driver alone works on."""
+
+    lease: Lease
+    """To be checked before anything is published, and released at the end."""
+    store: ObjectStore
+    """To be used from here on, also by workers: it knows whether the storage has conditional puts."""
+    is_new: bool
+    """Whether nothing has been done there before."""
+    ledger: Ledger = field(default_factory=Ledger)
+    """What the output holds beside images."""
+    tally: Tally = field(default_factory=Tally)
+    """What the finished units come to."""
+    notices: list[str] = field(default_factory=list)
+    """What the user should be told; :func:`~stylebatch.job.pending_tasks` adds to it as it looks at units."""
+
+    @property
+    def finished(self) -> frozenset[int]:
+        """Units whose part is published."""
+        return self.ledger.finished
+
+
+def open_output(
+    job: Job, store: ObjectStore, *, restart: bool = False, retry_failed: bool = False
+) -> OpenedOutput:
+    """Take the lease, claim or empty the output, and find out what has been done.
+
+    Args:
+        job: The job.
+        store: Where its output is.
+        restart: Delete what the output's job has written, and start over.
+        retry_failed: Let the rows run again that failed.
+
+    Raises:
+        LeaseError: Another driver works there.
+        JobError: The output belongs to another job, is of another format, or is damaged.
+    """
+    notices = []
+    if not store.has_conditional_puts(job.output):
+        store = store.unconditional()
+        notices.append(
+            f"the storage of {job.output} has no conditional puts, so nothing is atomic there: of two "
+            "attempts at a pair the last one stays, and two drivers may not notice each other; "
+            "do not run two at once"
+        )
+    lease = Lease.take(store, job.layout)
+    try:
+        opened = _claim(job, store, lease, notices, restart)
+        return opened if opened.is_new else _look_over(job, opened, retry_failed)
+    except BaseException:
+        lease.release()
+        raise
+
+
+def _claim(job: Job, store: ObjectStore, lease: Lease, notices: list[str], restart: bool) -> OpenedOutput:
+    if restart:
+        notices += start_over(job, store, lease.check)
+    is_new = restart or claim_output(job, store)
+    return OpenedOutput(lease, store, is_new, notices=notices)
+
+
+def _look_over(job: Job, opened: OpenedOutput, retry_failed: bool) -> OpenedOutput:
+    """Find out what earlier runs have done, and open units again whose failed rows are to run again."""
+    store, check = opened.store, opened.lease.check
+    ledger = read_ledger(job, store)
+    units = sorted(ledger.finished)
+    tallies = dict(zip(units, in_threads(lambda unit: part_tally(job, store, unit), units), strict=True))
+    ledger = tidy(job, store, ledger, check)
+    if len(units) < len(job.units):
+        check()
+        store.delete(job.layout.success)  # of a job that was complete until somebody removed a part
+    if retry_failed:
+        ledger = reopen_failed(job, store, ledger, tallies, check)
+    opened.notices.extend(sweep_leftovers(job, store, ledger))
+    tally = Tally()
+    for unit in sorted(ledger.finished):
+        tally.add(tallies[unit])
+    return replace(opened, ledger=ledger, tally=tally)

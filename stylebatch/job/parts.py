@@ -1,0 +1,98 @@
+"""Parts that an earlier run has published: checked, counted, read back."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stylebatch.errors import JobError
+from stylebatch.job.book import Tally
+from stylebatch.job.identity import Job
+from stylebatch.objectstore import ObjectFile, ObjectStore, join_uri
+from stylebatch.results import FORMAT_VERSION, RESULT_SCHEMA, Layout
+
+_COUNTED = ("pair_id", "status", "error_type", "error")
+_LOOKED_AT = ("pair_id", "status", "attempts")
+_FORMAT = b"stylebatch_format"
+
+
+def part_tally(job: Job, store: ObjectStore, unit: int) -> Tally:
+    """The rows of a published part, counted as ended before this run.
+
+    Raises:
+        JobError: The part is damaged or of another format.
+    """
+    tally = Tally()
+    for row in _read(job, store, job.layout.part(unit), unit, _COUNTED):
+        tally.count(row, is_new=False)
+    return tally
+
+
+def reopened_rows(
+    job: Job, store: ObjectStore, unit: int, columns: Sequence[str] = tuple(RESULT_SCHEMA.names)
+) -> list[dict[str, Any]]:
+    """The rows of the part that a unit had before it was opened again, as records would have them.
+
+    Raises:
+        JobError: The part is damaged or of another format.
+    """
+    return _read(job, store, reopened_part(job.layout, unit), unit, columns)
+
+
+def reopened_summary(job: Job, store: ObjectStore, unit: int) -> dict[str, dict[str, Any]]:
+    """The status and attempts of the same rows, by pair id."""
+    return {row["pair_id"]: row for row in reopened_rows(job, store, unit, _LOOKED_AT)}
+
+
+def reopened_part(layout: Layout, unit: int) -> str:
+    """Where the part of a unit stands while its failed rows run again."""
+    return join_uri(layout.reopened, layout.part(unit).removeprefix(layout.results + "/"))
+
+
+def reopened_unit(layout: Layout, uri: str) -> int | None:
+    """The unit of such a part; None for anything else."""
+    return layout.part_unit(join_uri(layout.results, uri.removeprefix(layout.reopened + "/")))
+
+
+def _read(job: Job, store: ObjectStore, uri: str, unit: int, columns: Sequence[str]) -> list[dict[str, Any]]:
+    with _plain_errors(job, uri, unit):
+        parquet = pq.ParquetFile(ObjectFile(store, uri), pre_buffer=True)
+        _check_format(parquet, job, uri, unit)
+        rows: list[dict[str, Any]] = parquet.read(list(columns), use_threads=False).to_pylist()
+    return rows
+
+
+def _check_format(parquet: pq.ParquetFile, job: Job, uri: str, unit: int) -> None:
+    written = (parquet.schema_arrow.metadata or {}).get(_FORMAT)
+    if written is None:
+        raise JobError(f"{uri} was not written by stylebatch: it names no format; {_advice(job, unit)}")
+    if written != str(FORMAT_VERSION).encode():
+        raise JobError(
+            f"{uri} was written by format {written.decode(errors='replace')}; this program reads and writes "
+            f"{FORMAT_VERSION}; use the version of stylebatch that its column stylebatch_version names, or "
+            "another --output"
+        )
+    if parquet.metadata.num_rows != len(job.unit_rows(unit)):
+        raise JobError(
+            f"{uri} has {parquet.metadata.num_rows} rows; unit {unit} has {len(job.unit_rows(unit))}; "
+            f"{_advice(job, unit)}"
+        )
+
+
+@contextmanager
+def _plain_errors(job: Job, uri: str, unit: int) -> Iterator[None]:
+    """Turn what the Parquet reader says into one sentence; errors of the storage pass through."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise JobError(f"{uri} is damaged ({reason}); {_advice(job, unit)}") from error
+
+
+def _advice(job: Job, unit: int) -> str:
+    return (
+        f"put it back from a copy, or delete it and everything in {job.layout.images(unit)}, and run again: "
+        "its pairs are then done anew"
+    )

@@ -1,0 +1,153 @@
+"""What becomes of pairs that come back: ended rows, or candidates that wait again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from inmemory import MemoryStore, make_manifest
+
+from stylebatch.cluster.schedule import Backlog, Candidate
+from stylebatch.cluster.settlement import Settlement
+from stylebatch.errors import JobError
+from stylebatch.job import Job, UnitBook
+from stylebatch.results import Row, decode_record, encode_record, image_sha256
+from stylebatch.work import Outcome, Task, failed_row
+
+Maker = Callable[..., Candidate]
+ROWS = 4
+
+
+@dataclass
+class Desk:
+    """A settlement with everything that it writes to."""
+
+    job: Job
+    store: MemoryStore
+    book: UnitBook
+    backlog: Backlog
+    settlement: Settlement
+
+    def waiting(self) -> list[Candidate]:
+        batch: list[Candidate] = []
+        while taken := self.backlog.take("w", 1, is_idle=True):
+            batch += taken
+        return sorted(batch, key=lambda one: one.task.pair.row)
+
+    def row(self, number: int) -> Row:
+        """The only row that has ended in its unit."""
+        (_, rows), *more = self.book.take_complete()
+        assert not more
+        return rows[number]
+
+
+@pytest.fixture
+def desk(make_candidate: Maker) -> Desk:
+    store = MemoryStore()
+    columns = {"pair_id": [f"p{i}" for i in range(ROWS)], "content": ["/c.png"] * ROWS}
+    recipe = make_candidate(0).task.pair.recipe
+    job = Job(make_manifest(store, columns), recipe, "s3://bucket/out", "a" * 64, ROWS)
+    book, backlog = UnitBook(job), Backlog()
+    book.open(0)
+    return Desk(job, store, book, backlog, Settlement(job, store, book, backlog))
+
+
+def ok(task: Task, **changes: Any) -> Outcome:
+    return Outcome(task, {"pair_id": task.pair.pair_id, "row": task.pair.row, "status": "ok"}, **changes)
+
+
+def failed(task: Task, **changes: Any) -> Outcome:
+    return Outcome(task, failed_row(task.pair, "PictureError", "it is empty", task.attempt), **changes)
+
+
+def test_pairs_end_and_failures_are_recorded(desk: Desk, make_candidate: Maker) -> None:
+    batch = [make_candidate(0), make_candidate(1)]
+    desk.settlement.outcomes(batch, [failed(batch[1].task), ok(batch[0].task)])
+    assert (desk.book.tally.ok, desk.book.tally.failed, desk.settlement.new_pictures) == (1, 1, 1)
+    uri = desk.job.layout.failed_record(0, "p1")
+    assert decode_record(desk.store.objects[uri], uri)["error"] == "it is empty"
+    assert desk.store.calls("put") == [desk.job.manifest.uri, uri]
+    assert len(desk.backlog) == 0
+
+
+def test_a_failure_that_may_go_away_waits_again(desk: Desk, make_candidate: Maker) -> None:
+    candidate = make_candidate(0)
+    for attempt in (2, 3):
+        desk.settlement.outcomes([candidate], [failed(candidate.task, can_retry=True)])
+        (candidate,) = desk.waiting()
+        assert candidate.task.attempt == attempt
+        assert desk.book.tally.ended == 0
+    desk.settlement.outcomes([candidate], [failed(candidate.task, can_retry=True)])
+    assert (desk.book.tally.failed, len(desk.backlog)) == (1, 0)
+
+
+def test_what_every_pair_would_meet_stops_the_job(desk: Desk, make_candidate: Maker) -> None:
+    candidate = make_candidate(2)
+    with pytest.raises(JobError, match=r"^p2: it is empty$"):
+        desk.settlement.outcomes([candidate], [failed(candidate.task, stops_job=True)])
+    assert desk.book.tally.ended == 0
+
+
+def test_notices_are_passed_on(desk: Desk, make_candidate: Maker) -> None:
+    candidate = make_candidate(0)
+    desk.settlement.outcomes([candidate], [ok(candidate.task, notices=("the batch was halved",))])
+    assert desk.settlement.notices == ["the batch was halved"]
+
+
+def test_a_lost_attempt_ends_with_the_row_of_the_winner(desk: Desk, make_candidate: Maker) -> None:
+    image, layout = b"the winner's file", desk.job.layout
+    winner = {"pair_id": "p0", "row": 0, "status": "ok", "seconds": 7.0, "image_sha256": image_sha256(image)}
+    desk.store.objects[layout.record(0, "p0", image_sha256(image))] = encode_record(winner)
+    desk.store.objects[layout.image(0, "p0", ".png")] = image
+    candidate = make_candidate(0)
+    desk.settlement.outcomes([candidate], [Outcome(candidate.task, None)])
+    assert (desk.book.tally.ok, desk.book.tally.failed) == (1, 0)
+
+
+def test_an_image_of_somebody_else_fails_its_pair_alone(desk: Desk, make_candidate: Maker) -> None:
+    desk.store.objects[desk.job.layout.image(0, "p0", ".png")] = b"a holiday photograph"
+    batch = [make_candidate(0), make_candidate(1)]
+    desk.settlement.outcomes(batch, [Outcome(batch[0].task, None), ok(batch[1].task)])
+    assert (desk.book.tally.ok, desk.book.tally.failed) == (1, 1)
+    assert desk.book.tally.error_counts == {"OutputConflictError": 1}
+    assert desk.store.objects[desk.job.layout.image(0, "p0", ".png")] == b"a holiday photograph"
+
+
+def test_an_unexpected_exception_belongs_to_one_pair_of_its_batch(desk: Desk, make_candidate: Maker) -> None:
+    desk.settlement.crash([make_candidate(0), make_candidate(1)], ZeroDivisionError("division by zero"))
+    again = desk.waiting()
+    assert [(one.is_suspect, one.task.attempt) for one in again] == [(True, 2)] * 2
+    desk.settlement.crash([again[0]], ZeroDivisionError("division by zero"))
+    assert desk.book.tally.error_examples == {"ZeroDivisionError": ["p0: division by zero"]}
+
+
+def test_an_exception_without_words_is_a_failed_row_with_some(desk: Desk, make_candidate: Maker) -> None:
+    desk.settlement.crash([make_candidate(0)], KeyError())
+    assert desk.book.tally.error_examples == {"KeyError": ["p0: no more is known"]}
+
+
+def test_a_pair_that_kills_its_workers_becomes_a_failed_row(desk: Desk, make_candidate: Maker) -> None:
+    candidate = make_candidate(0)
+    for _ in range(2):
+        desk.settlement.loss([candidate], has_died=True, reason="exit code 13")
+        (candidate,) = desk.waiting()
+    desk.settlement.loss([candidate], has_died=True, reason="exit code 13")
+    assert desk.book.tally.error_examples == {
+        "WorkerDied": [
+            "p0: 3 workers died or hung while they worked on this pair alone; the last: exit code 13"
+        ]
+    }
+    record = desk.job.layout.failed_record(0, "p0")
+    assert decode_record(desk.store.objects[record], record)["attempts"] == 3
+
+
+def test_machines_that_vanish_cost_a_pair_nothing_but_are_counted(desk: Desk, make_candidate: Maker) -> None:
+    candidate, losses = make_candidate(0), 0
+    while not desk.book.tally.ended:
+        desk.settlement.loss([candidate], has_died=False, reason="the node died")
+        losses += 1
+        for candidate in desk.waiting():
+            assert not candidate.is_suspect
+    assert losses == 10
+    (example,) = desk.book.tally.error_examples["WorkerDied"]
+    assert example == "p0: 10 workers were lost while they had this pair; the last: the node died"

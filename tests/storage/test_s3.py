@@ -1,0 +1,425 @@
+"""What a store on S3 adds: its price in requests, parts, checksums, content types, and the server's clock."""
+
+import io
+import os
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSResponse
+from places import DATA, OPERATIONS
+from s3server import S3Server
+from s3stub import S3Stub, Time
+
+from stylebatch.errors import AccessDeniedError, NotFoundError, StorageFullError, StorageUnavailableError
+from stylebatch.objectstore import ObjectStore
+from stylebatch.storage import S3Store, s3
+
+MIB = 2**20
+
+
+def requests_of(store: S3Store) -> list[str]:
+    """The operations that this store asks its server for from now on, in order."""
+    requests: list[str] = []
+    store.client.meta.events.register("before-call.s3", lambda model, **_: requests.append(model.name))
+    return requests
+
+
+def sends_of(store: S3Store) -> list[str]:
+    """The methods of everything that this store sends from now on, in order."""
+    sends: list[str] = []
+    store.client.meta.events.register("before-send.s3", lambda request, **_: sends.append(request.method))
+    return sends
+
+
+# The price
+
+
+@pytest.mark.parametrize(
+    ("operation", "price"),
+    [
+        ("get", ["GET"]),
+        ("get_range", ["GET"]),
+        ("size", ["HEAD"]),
+        ("version", ["HEAD"]),
+        ("age", ["HEAD"]),
+        ("put", ["PUT"]),
+        ("put_if_absent", ["PUT"]),
+        ("delete", ["DELETE"]),
+        ("list", ["GET", "GET"]),
+        ("sweep", ["GET", "GET"]),
+    ],
+)
+def test_an_operation_costs_no_more_requests_than_it_must(
+    s3_bucket: str, operation: str, price: list[str]
+) -> None:
+    store = S3Store()
+    store.put(f"{s3_bucket}/key", DATA)
+    sends = sends_of(store)
+    OPERATIONS[operation](store, f"{s3_bucket}/key")
+    assert sends == price
+
+
+@pytest.mark.parametrize(("is_current", "price"), [(True, ["PUT"]), (False, ["PUT"])])
+def test_a_replacement_costs_one_request(s3_bucket: str, is_current: bool, price: list[str]) -> None:
+    store = S3Store()
+    store.put(f"{s3_bucket}/key", DATA)
+    version = store.version(f"{s3_bucket}/key") if is_current else '"0123"'
+    sends = sends_of(store)
+    assert (store.put_if_version(f"{s3_bucket}/key", b"x", version) is not None) == is_current
+    assert sends == price
+
+
+# Large objects
+
+
+@pytest.fixture
+def store_of_parts(monkeypatch: pytest.MonkeyPatch, time: Time) -> S3Store:
+    """A store that puts six megabytes in two parts."""
+    monkeypatch.setattr(s3, "PART_SIZE", 5 * MIB)
+    return S3Store(retries=time.retries(), multipart_threshold=6 * MIB)
+
+
+def test_a_large_put_goes_in_parts(s3_bucket: str, store_of_parts: S3Store) -> None:
+    requests = requests_of(store_of_parts)
+    data = os.urandom(6 * MIB)
+    store_of_parts.put(f"{s3_bucket}/large", data)
+    assert sorted(requests) == [
+        "CompleteMultipartUpload",
+        "CreateMultipartUpload",
+        "UploadPart",
+        "UploadPart",
+    ]
+    assert store_of_parts.get(f"{s3_bucket}/large") == data
+
+
+def test_an_upload_that_the_server_has_forgotten_is_looked_for(
+    s3_bucket: str, store_of_parts: S3Store
+) -> None:
+    """Some servers answer NoSuchUpload to the second request for completion, whose first answer was lost."""
+    data = os.urandom(6 * MIB)
+    answer = Answers(store_of_parts, "CompleteMultipartUpload", "404 NoSuchUpload")
+    with pytest.raises(NotFoundError):
+        store_of_parts.put(f"{s3_bucket}/large", data)
+    S3Store().put(f"{s3_bucket}/large", data)
+    answer.faults = ["404 NoSuchUpload"]
+    store_of_parts.put(f"{s3_bucket}/large", data)
+
+
+class Answers:
+    """Answers the next requests for an operation in the server's place, one fault each."""
+
+    def __init__(self, store: S3Store, operation: str, *faults: str) -> None:
+        self.faults = [*faults]
+        self.requests = 0
+        store.client.meta.events.register(f"before-send.s3.{operation}", self._answer)
+
+    def _answer(self, request: Any, **_event: Any) -> AWSResponse | None:
+        self.requests += 1
+        if not self.faults:
+            return None
+        status, _, code = self.faults.pop(0).partition(" ")
+        body = f"<Error><Code>{code}</Code><Message>As it was told.</Message></Error>"
+        headers: Any = {}
+        return AWSResponse(request.url, int(status), headers, RawBody(body.encode()))
+
+
+class RawBody(io.BytesIO):
+    def stream(self, *_arguments: Any, **_options: Any) -> list[bytes]:
+        return [self.read()]
+
+
+# Checksums
+
+
+def alter_bodies(store: S3Store, operation: str, count: int) -> list[bool]:
+    """Flip a bit of the next few bodies on their way; what is returned notes each send as altered or not."""
+    altered: list[bool] = []
+
+    def alter(request: Any, **_event: Any) -> None:
+        altered.append(len(altered) < count)
+        if altered[-1]:
+            body = request.body.read()
+            request.body.seek(0)
+            request.body = body[:-1] + bytes([body[-1] ^ 1])
+
+    store.client.meta.events.register(f"before-send.s3.{operation}", alter)
+    return altered
+
+
+PUTS: dict[str, Callable[[ObjectStore, str], object]] = {
+    "put": lambda store, uri: store.put(uri, DATA),
+    "put_if_absent": lambda store, uri: store.put_if_absent(uri, DATA),
+    "put_if_version": lambda store, uri: store.put_if_version(uri, DATA, store.version(uri)),
+}
+
+
+@pytest.mark.parametrize("operation", PUTS)
+@pytest.mark.parametrize("calculation", [None, "when_required"])
+def test_a_put_that_is_altered_on_its_way_is_refused_and_sent_again(
+    monkeypatch: pytest.MonkeyPatch, s3_bucket: str, time: Time, operation: str, calculation: str | None
+) -> None:
+    if calculation:
+        monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", calculation)
+    if operation == "put_if_version":
+        S3Store().put(f"{s3_bucket}/key", b"before")
+    store = S3Store(retries=time.retries())
+    sends = alter_bodies(store, "PutObject", count=2)
+    PUTS[operation](store, f"{s3_bucket}/key")
+    assert sends == [True, True, False]
+    assert store.get(f"{s3_bucket}/key") == DATA
+
+
+def test_a_put_that_is_always_altered_is_never_stored(s3_bucket: str, time: Time) -> None:
+    store = S3Store(retries=time.retries())
+    sends = alter_bodies(store, "PutObject", count=1000)
+    with pytest.raises(StorageUnavailableError, match="BadDigest"):
+        store.put(f"{s3_bucket}/key", DATA)
+    assert len(sends) > 1
+    assert [*store.list(s3_bucket)] == []
+
+
+def test_a_part_that_is_altered_on_its_way_is_refused_and_sent_again(
+    s3_bucket: str, store_of_parts: S3Store
+) -> None:
+    data = os.urandom(6 * MIB)
+    sends = alter_bodies(store_of_parts, "UploadPart", count=1)
+    store_of_parts.put(f"{s3_bucket}/large", data)
+    assert len(sends) == 3
+    assert store_of_parts.get(f"{s3_bucket}/large") == data
+
+
+def test_over_tls_a_put_carries_its_checksum_in_a_header(
+    monkeypatch: pytest.MonkeyPatch, stub: S3Stub
+) -> None:
+    """botocore's own would come after the body, in a form that many servers refuse."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://storage.example")
+    store = S3Store()
+    headers: dict[str, bytes] = {}
+
+    def answer(request: Any, **_event: Any) -> AWSResponse:
+        headers.update(request.headers)
+        etag: Any = {"etag": '"0123"'}
+        return AWSResponse(request.url, 200, etag, RawBody(b""))
+
+    store.client.meta.events.register("before-send.s3.PutObject", answer)
+    store.put("s3://bucket/key", b"123456789")
+    assert headers["x-amz-checksum-crc32"] == b"y/Q5Jg=="  # CBF43926, the check value of CRC-32
+    assert headers["Content-Length"] == "9"
+    assert "Transfer-Encoding" not in headers
+
+
+# Content types
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("a.png", "image/png"),
+        ("a.JPG", "image/jpeg"),
+        ("a.b/c.jpeg", "image/jpeg"),
+        ("a.json", "application/json"),
+        ("a.parquet", "application/vnd.apache.parquet"),
+        ("_SUCCESS", "application/octet-stream"),
+        ("a.png/b", "application/octet-stream"),
+    ],
+)
+def test_an_object_gets_the_content_type_of_its_suffix(
+    s3_server: S3Server, s3_bucket: str, name: str, content_type: str
+) -> None:
+    S3Store().put(f"{s3_bucket}/{name}", DATA)
+    head = s3_server.client.head_object(Bucket=s3_bucket.removeprefix("s3://"), Key=name)
+    assert head["ContentType"] == content_type
+
+
+def test_an_object_put_in_parts_has_its_content_type(
+    s3_server: S3Server, s3_bucket: str, store_of_parts: S3Store
+) -> None:
+    store_of_parts.put(f"{s3_bucket}/a.parquet", bytes(6 * MIB))
+    head = s3_server.client.head_object(Bucket=s3_bucket.removeprefix("s3://"), Key="a.parquet")
+    assert head["ContentType"] == "application/vnd.apache.parquet"
+
+
+# Listing
+
+
+def test_the_whole_bucket_can_be_listed_without_folder_markers(s3_bucket: str) -> None:
+    store = S3Store()
+    store.put(f"{s3_bucket}/a/x", b"x")
+    store.client.put_object(Bucket=s3_bucket.removeprefix("s3://"), Key="empty/", Body=b"")
+    assert [found.uri for found in store.list(s3_bucket)] == [f"{s3_bucket}/a/x"]
+
+
+def test_a_long_listing_is_read_to_its_last_page(s3_bucket: str) -> None:
+    store = S3Store()
+    uris = [f"{s3_bucket}/many/{number:04}" for number in range(12)]
+    for uri in uris:
+        store.put(uri, b"")
+    store.client.meta.events.register(
+        "provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 5}
+    )
+    assert [found.uri for found in store.list(f"{s3_bucket}/many")] == uris
+
+
+# The server's clock
+
+
+def shift_clock(store: S3Store, operation: str, date: str | None) -> None:
+    """Have the answers to an operation carry this date, or none."""
+
+    def shift(response_dict: dict[str, Any], **_event: Any) -> None:
+        response_dict["headers"].pop("date", None)
+        if date:
+            response_dict["headers"]["date"] = date
+
+    store.client.meta.events.register(f"before-parse.s3.{operation}", shift)
+
+
+def test_an_age_is_told_by_the_server(s3_bucket: str) -> None:
+    store = S3Store()
+    store.put(f"{s3_bucket}/key", DATA)
+    stored = store.client.head_object(Bucket=s3_bucket.removeprefix("s3://"), Key="key")["LastModified"]
+    shift_clock(store, "HeadObject", "Fri, 01 Jan 2100 00:00:00 GMT")
+    assert store.age(f"{s3_bucket}/key") == 4102444800 - stored.timestamp()
+
+
+def test_a_server_that_tells_no_time_is_taken_to_have_this_machines(s3_bucket: str) -> None:
+    store = S3Store()
+    store.put(f"{s3_bucket}/key", DATA)
+    shift_clock(store, "HeadObject", None)
+    assert 0 <= store.age(f"{s3_bucket}/key") < 60
+
+
+# Sweeping
+
+
+FAR_FUTURE = "Fri, 01 Jan 2100 00:00:00 GMT"
+
+
+@pytest.fixture
+def left_behind(s3_server: S3Server, s3_bucket: str) -> tuple[S3Store, str]:
+    """A bucket with unfinished uploads and probes, and a store whose server lives in 2100."""
+    bucket = s3_bucket.removeprefix("s3://")
+    for key in ("folder/large", "folder/below/large", "folderlarge"):
+        s3_server.client.create_multipart_upload(Bucket=bucket, Key=key)
+    for key in ("folder/.stylebatch-1.tmp", "folder/below/.stylebatch-2.tmp", "folder/.stylebatch-notes"):
+        s3_server.client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    store = S3Store()
+    for operation in ("ListMultipartUploads", "ListObjectsV2"):
+        shift_clock(store, operation, FAR_FUTURE)
+    return store, s3_bucket
+
+
+def what_is_left(server: S3Server, bucket_uri: str) -> list[str]:
+    bucket = bucket_uri.removeprefix("s3://")
+    uploads = server.client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    objects = server.client.list_objects_v2(Bucket=bucket).get("Contents", [])
+    return sorted(entry["Key"] for entry in [*uploads, *objects])
+
+
+def test_a_sweep_removes_what_interrupted_puts_left_in_this_very_folder(
+    s3_server: S3Server, left_behind: tuple[S3Store, str]
+) -> None:
+    store, bucket = left_behind
+    store.sweep(f"{bucket}/folder", 3600)
+    assert what_is_left(s3_server, bucket) == [
+        "folder/.stylebatch-notes",
+        "folder/below/.stylebatch-2.tmp",
+        "folder/below/large",
+        "folderlarge",
+    ]
+
+
+def test_a_sweep_leaves_what_may_still_be_under_way(
+    s3_server: S3Server, left_behind: tuple[S3Store, str]
+) -> None:
+    _, bucket = left_behind
+    S3Store().sweep(f"{bucket}/folder", 3600)
+    assert len(what_is_left(s3_server, bucket)) == 6
+
+
+@pytest.mark.parametrize("refusal", ["501 NotImplemented", "403 AccessDenied", "405 MethodNotAllowed", "400"])
+def test_a_server_that_lists_no_uploads_is_swept_without(
+    s3_server: S3Server, left_behind: tuple[S3Store, str], refusal: str
+) -> None:
+    store, bucket = left_behind
+    answers = Answers(store, "ListMultipartUploads", refusal)
+    store.sweep(f"{bucket}/folder", 3600)
+    assert answers.requests == 1
+    assert "folder/.stylebatch-1.tmp" not in what_is_left(s3_server, bucket)
+
+
+# Servers without conditional puts
+
+
+def drop_header(store: S3Store, header: str) -> None:
+    """Have the server never see a header, which is to it as if it did not know it."""
+    store.client.meta.events.register(
+        "before-call.s3.PutObject", lambda params, **_: params["headers"].pop(header, None) and None
+    )
+
+
+@pytest.mark.parametrize("header", ["If-None-Match", "If-Match"])
+def test_a_server_that_ignores_a_condition_is_found_out(s3_bucket: str, header: str) -> None:
+    store = S3Store()
+    drop_header(store, header)
+    assert store.has_conditional_puts(f"{s3_bucket}/folder") is False
+    assert [
+        *S3Store().client.get_paginator("list_objects_v2").paginate(Bucket=s3_bucket[5:]).search("Contents")
+    ] == [None]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ("kept", True),
+        ("ignored", False),
+        ("501 NotImplemented", False),
+        ("501", False),
+        ("400 NotImplemented", False),
+        ("412 PreconditionFailed", False),
+    ],
+)
+def test_what_becomes_of_conditions_is_found_out(
+    stub: S3Stub, time: Time, conditions: str, expected: bool
+) -> None:
+    stub.conditions = conditions
+    assert S3Store(retries=time.retries()).has_conditional_puts("s3://bucket/folder") is expected
+    assert stub.objects == {}
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("403 AccessDenied", AccessDeniedError),
+        ("507 XMinioStorageFull", StorageFullError),
+        ("503 SlowDown", StorageUnavailableError),
+    ],
+)
+def test_a_failure_is_not_taken_for_a_missing_feature(
+    stub: S3Stub, time: Time, fault: str, expected: type[Exception]
+) -> None:
+    stub.fault_for = lambda request: fault
+    with pytest.raises(expected):
+        S3Store(retries=time.retries()).has_conditional_puts("s3://bucket/folder")
+
+
+def test_without_conditional_puts_a_put_looks_first(stub: S3Stub) -> None:
+    stub.conditions = "501 NotImplemented"
+    store = S3Store().unconditional()
+    assert store.put_if_absent("s3://bucket/key", b"first") is True
+    assert store.put_if_absent("s3://bucket/key", b"second") is False
+    version = store.version("s3://bucket/key")
+    assert store.put_if_version("s3://bucket/key", b"third", '"another"') is None
+    assert store.put_if_version("s3://bucket/key", b"fourth", version) == store.version("s3://bucket/key")
+    sends = " ".join(request.partition(" ")[0] for request in stub.requests)
+    assert sends == "HEAD PUT HEAD HEAD HEAD HEAD PUT HEAD"
+
+
+def test_an_unconditional_store_shares_its_client_and_stays_one_where_it_travels(stub: S3Stub) -> None:
+    store = S3Store()
+    assert store.unconditional().client is store.client
+    stub.conditions = "501 NotImplemented"
+    travelled = pickle.loads(pickle.dumps(store.unconditional()))
+    assert travelled.put_if_absent("s3://bucket/key", b"first") is True
