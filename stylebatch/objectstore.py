@@ -14,7 +14,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from stylebatch.errors import StorageError
-from stylebatch.quoting import has_credentials, quoted, reason
+from stylebatch.quoting import MAX_LOCATION, has_credentials, quoted, reason
 
 S3_SCHEME = "s3://"
 MAX_URI_LENGTH = 4096
@@ -136,19 +136,20 @@ def resolve_uri(text: str, base: str | None = None) -> str:
 def _check_text(text: str) -> None:
     if has_credentials(text):
         raise StorageError(
-            f"{quoted(text)}: a location must not carry credentials, a signature or a token; "
+            f"{quoted(text, MAX_LOCATION)}: a location must not carry credentials, a signature or a token; "
             "give them to the environment or a profile"
         )
     if not text or len(text) > MAX_URI_LENGTH or not text.isprintable():
         raise StorageError(
-            f"{quoted(text)} is not a location; it must be 1 to {MAX_URI_LENGTH} printable characters"
+            f"{quoted(text, MAX_LOCATION)} is not a location; "
+            f"it must be 1 to {MAX_URI_LENGTH} printable characters"
         )
 
 
 def _resolve_s3(text: str) -> str:
     bucket, _, key = text[len(S3_SCHEME) :].partition("/")
     if not _BUCKET.fullmatch(bucket):
-        raise StorageError(f"{quoted(text)} names no bucket; write s3://bucket/key")
+        raise StorageError(f"{quoted(text, MAX_LOCATION)} names no bucket; write s3://bucket/key")
     segments = posixpath.normpath("/" + key).strip("/")
     uri = f"{S3_SCHEME}{bucket}/{segments}" if segments else f"{S3_SCHEME}{bucket}"
     _check_text(uri)  # a relative one is longer than what was written
@@ -158,14 +159,18 @@ def _resolve_s3(text: str) -> str:
 def _resolve_file(text: str, scheme: str) -> str:
     """The path of a ``file:`` URI; other schemes are refused."""
     if scheme.lower() == "s3":
-        raise StorageError(f"{quoted(text)} is not a location; write s3://bucket/key, in small letters")
+        raise StorageError(
+            f"{quoted(text, MAX_LOCATION)} is not a location; write s3://bucket/key, in small letters"
+        )
     host, _, path = text.partition(":")[2].removeprefix("//").partition("/")
     if scheme.lower() != "file" or host not in ("", "localhost"):
         raise StorageError(
             f"{quoted(scheme)[1:-1]}:// locations are not supported; use s3://bucket/key or a path"
         )
     if "?" in path or "#" in path:
-        raise StorageError(f"{quoted(text)} has a ? or # in it; write %3F or %23, or a plain path")
+        raise StorageError(
+            f"{quoted(text, MAX_LOCATION)} has a ? or # in it; write %3F or %23, or a plain path"
+        )
     return _absolute(unquote(f"/{path}"))
 
 
@@ -173,13 +178,15 @@ def _absolute(path: str) -> str:
     try:
         full = Path(path).expanduser().absolute().as_posix()
     except (RuntimeError, ValueError) as error:
-        raise StorageError(f"{quoted(path)}: {reason(error)}; write the folder out in full") from error
+        raise StorageError(
+            f"{quoted(path, MAX_LOCATION)}: {reason(error)}; write the folder out in full"
+        ) from error
     uri = "/" + posixpath.normpath(full).lstrip("/")
     _check_text(uri)
     if f"{uri}/".startswith(tuple(f"{folder}/" for folder in SYSTEM_FOLDERS)):
         raise StorageError(
-            f"{quoted(uri)} is not a location; {' and '.join(SYSTEM_FOLDERS)} hold what the machine says of "
-            "itself, not files"
+            f"{quoted(uri, MAX_LOCATION)} is not a location; what is below {' and '.join(SYSTEM_FOLDERS)} is "
+            "the machine's word of itself, not files"
         )
     return uri
 

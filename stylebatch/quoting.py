@@ -6,6 +6,8 @@ from typing import Any
 
 MAX_QUOTED = 80
 """About how many characters of a text or value a message repeats."""
+MAX_LOCATION = 160
+"""The same for the name of a file, which should be recognised."""
 MAX_REASON = 200
 """How many characters a message repeats of what a library says."""
 MAX_BITS = 4096
@@ -29,13 +31,18 @@ def has_credentials(uri: str) -> bool:
     return is_named or _SECRET_PARAMETER.search(uri) is not None
 
 
-def quoted(text: str) -> str:
-    """A text as a message shows it: in quotes, ASCII with all else escaped, short, without credentials."""
+def quoted(text: str, most: int = MAX_QUOTED) -> str:
+    """A text as a message shows it: in quotes, ASCII with all else escaped, without credentials.
+
+    Args:
+        text: Of any length, with any characters.
+        most: How many characters are repeated.
+    """
     whole = _redacted(text)
-    escaped = ascii(whole[:MAX_QUOTED])
-    if len(escaped) > MAX_QUOTED + 2:
-        return f"{escaped[:MAX_QUOTED]}{escaped[0]}..."
-    return escaped if len(whole) <= MAX_QUOTED else f"{escaped}..."
+    escaped = ascii(whole[:most])
+    if len(escaped) > most + 2:
+        return f"{escaped[:most]}{escaped[0]}..."
+    return escaped if len(whole) <= most else f"{escaped}..."
 
 
 def shown(value: Any) -> str:

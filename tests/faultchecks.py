@@ -92,3 +92,11 @@ def loss_problems(rows: Sequence[Row], reference: Mapping[str, Row]) -> Iterator
             here, there = row[name], undisturbed[name]
             if here is None or abs(here - there) > tolerance * abs(there):
                 yield f"{row['pair_id']}: {name} is {here} in a batch of {row['batch']}, undisturbed {there}"
+
+
+def computation_problems(computations: Mapping[str, int], in_flight: Mapping[str, int]) -> Iterator[str]:
+    """No pair was computed more than once for each kill that it was in flight at, and once more."""
+    for pair_id, count in computations.items():
+        kills = in_flight.get(pair_id, 0)
+        if count > 1 + kills:
+            yield f"{pair_id} was computed {count} times, but in flight at {kills} kills"

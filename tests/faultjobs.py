@@ -16,7 +16,8 @@ from PIL import Image
 from s3server import S3Server
 
 STYLES = 3
-WIDTH, HEIGHT = 40, 30
+WIDTH, HEIGHT = 200, 150
+"""Of the images, which are stored without compression: larger than what a driver reads of them."""
 
 
 class Driver:
@@ -101,7 +102,7 @@ def new_bucket(server: S3Server, name: str) -> Iterator[Bucket]:
 def store_inputs(bucket: Bucket, pair_ids: Sequence[str]) -> str:
     """Store one content image for each pair, a few styles, and the manifest; the manifest's URI.
 
-    The content image's key is :func:`content_key`, so that reading it tells that its pair is begun.
+    A content image has only one pair, so that reading it whole tells that the pair is begun.
     """
     for number, pair_id in enumerate(pair_ids):
         bucket.put(content_key(pair_id), _picture(number))
@@ -127,7 +128,9 @@ def _picture(seed: int) -> bytes:
     """A smooth coloured picture, another for each seed."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     file = io.BytesIO()
-    Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(file, "PNG")
+    Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(
+        file, "PNG", compress_level=0
+    )
     return file.getvalue()
 
 

@@ -122,7 +122,7 @@ class FaultProxy:
             raise _BreakOff
         answer = await upstream.exchange(request)
         if answer.first_line[1].startswith("2"):
-            self.traffic.note_done(method, target, "range" in request.headers, request.body)
+            self.traffic.note_done(method, target, request.body, is_whole=_is_whole(answer))
         await self._answer(client, answer, fault)
 
     async def _answer(self, client: asyncio.StreamWriter, answer: Message, fault: Fault | None) -> None:
@@ -212,6 +212,14 @@ async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while line != b"\r\n":
         line = await reader.readuntil(b"\r\n")
         yield line
+
+
+def _is_whole(answer: Message) -> bool:
+    """Whether an answer holds all bytes of the object, even if the request asked for a range of them."""
+    content_range = answer.headers.get("content-range", "bytes 0-0/1")
+    span, _, total = content_range.removeprefix("bytes ").partition("/")
+    first, _, last = span.partition("-")
+    return int(first) == 0 and int(last) + 1 == int(total)
 
 
 def _slow_down(method: str) -> Message:

@@ -62,11 +62,11 @@ class Traffic:
             if fault is not None:
                 self._faults[fault] += 1
 
-    def note_done(self, method: str, target: str, is_ranged: bool, body: bytes) -> None:
-        """The server has done what a request asked for."""
+    def note_done(self, method: str, target: str, body: bytes, is_whole: bool) -> None:
+        """The server has done what a request asked for, and answered with the whole object or less."""
         kind, key = key_class(method, target), split_target(target)[1]
         with self._lock:
-            if method == "GET" and kind == "other" and not is_ranged:
+            if method == "GET" and kind == "other" and is_whole:
                 self._fetched.add(key)
             elif method == "PUT" and kind == "records" and not key.endswith(".failed.json"):
                 output, pair_id = _output_and_pair(key, "records")
@@ -87,20 +87,18 @@ class Traffic:
             return self._faults.copy()
 
     @property
-    def has_fetched(self) -> bool:
-        """Whether there is anything for :meth:`take_fetched` to take."""
-        with self._lock:
-            return bool(self._fetched)
+    def fetched(self) -> set[str]:
+        """The keys of inputs that were read whole in one request since :meth:`forget_fetched`.
 
-    def take_fetched(self) -> set[str]:
-        """The keys of inputs that were read whole since this was last asked.
-
-        A driver reads manifests and the headers of images in ranges; a worker reads an image whole when it is
-        given a pair that uses it.
+        A driver reads the beginnings of images; a worker reads an image whole when it is given its pair.
         """
         with self._lock:
-            fetched, self._fetched = self._fetched, set()
-            return fetched
+            return set(self._fetched)
+
+    def forget_fetched(self) -> None:
+        """Begin :attr:`fetched` anew."""
+        with self._lock:
+            self._fetched.clear()
 
     def computations(self, output: str) -> dict[str, int]:
         """How often each pair of an output was computed to the end, by pair id.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from faultchecks import Row, output_problems, part_rows
+from faultchecks import Row, computation_problems, output_problems, part_rows
 from faultcluster import NODES, KillableCluster, running_cluster
 from faultjobs import Bucket, Driver, aws_environment, content_key, new_bucket, store_inputs
 from faultproxy import FaultProxy, running_proxy
@@ -175,7 +175,7 @@ class Trial:
         """Run a job until it has ended well; how often each pair was in flight at a kill."""
         in_flight: Counter[str] = Counter()
         watch = _Watch()
-        self._proxy.traffic.take_fetched()
+        self._proxy.traffic.forget_fetched()
         self._moments.plan_next()
         driver.start()
         try:
@@ -193,17 +193,16 @@ class Trial:
 
     def _strike(self, driver: Driver, output: str) -> set[str]:
         """Kill what is next; the pairs that were in flight: begun since the kill before, not committed."""
+        in_flight: set[str] = set()
         committed = self._proxy.traffic.committed(output)
         if self._kill(driver):
             self.report.kills[self._target] += 1
             self._target = next(self._targets)
             time.sleep(GRACE)
-            fetched = self._proxy.traffic.take_fetched()
-            begun = {pair_id for pair_id in self._plan.pair_ids if content_key(pair_id) in fetched}
-        else:
-            begun = set()
+            in_flight = self._begun() - committed
+            self._proxy.traffic.forget_fetched()
         self._moments.plan_next()
-        return begun - committed
+        return in_flight
 
     def _kill(self, driver: Driver) -> bool:
         """Kill the next target; False if there is none at the moment."""
@@ -217,7 +216,12 @@ class Trial:
         return True
 
     def _is_due(self) -> bool:
-        return self._moments.is_due(self._proxy.traffic.has_fetched)
+        return self._moments.is_due(has_work_begun=bool(self._begun()))
+
+    def _begun(self) -> set[str]:
+        """The pairs that a worker has begun since the last kill."""
+        fetched = self._proxy.traffic.fetched
+        return {pair_id for pair_id in self._plan.pair_ids if content_key(pair_id) in fetched}
 
     def _shuffled_targets(self) -> Iterator[Target]:
         """All kinds equally often, in random order."""
@@ -235,12 +239,10 @@ class Trial:
 
     def _account(self, output: str, in_flight: Counter[str]) -> None:
         """Compare how often each pair was computed with how often it can have been lost to a kill."""
-        for pair_id, count in self._proxy.traffic.computations(output).items():
-            self.report.recomputed += count - 1
-            if count > 1 + in_flight[pair_id]:
-                self.report.problems.append(
-                    f"{output}: {pair_id} was computed {count} times, in flight at {in_flight[pair_id]} kills"
-                )
+        computations = self._proxy.traffic.computations(output)
+        problems = computation_problems(computations, in_flight)
+        self.report.problems += [f"{output}: {problem}" for problem in problems]
+        self.report.recomputed += sum(count - 1 for count in computations.values())
         self.report.in_flight += in_flight.total()
 
     def _unmet_claims(self) -> Iterator[str]:

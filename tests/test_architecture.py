@@ -14,21 +14,23 @@ import stylebatch
 PACKAGE = Path(stylebatch.__file__).parent
 ROOT = "stylebatch"
 
-BASE = frozenset({"errors", "recipe", "objectstore"})
+BASE = frozenset({"errors", "quoting", "recipe", "objectstore"})
 CRAFTS = frozenset({"synthesis", "pictures", "storage", "manifest", "results"})
 USES = frozenset({"pair", "job", "design", "report"})
 
 ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "rules": frozenset(),
-    "recipe": frozenset({"errors", "rules"}),
-    "objectstore": frozenset({"errors"}),
+    "quoting": frozenset(),
+    "recipe": frozenset({"errors", "rules", "quoting"}),
+    "objectstore": frozenset({"errors", "quoting"}),
+    "recipe_file": BASE,
     **dict.fromkeys(CRAFTS, BASE),
     "work": BASE | {"manifest"},
     **dict.fromkeys(USES, BASE | CRAFTS | {"work"}),
     "cluster": BASE | CRAFTS | {"work"} | USES,
     "display": BASE | CRAFTS | {"work", "cluster"} | USES,
-    "cli": BASE | CRAFTS | {"work", "cluster", "display"} | USES,
+    "cli": BASE | CRAFTS | {"recipe_file", "work", "cluster", "display"} | USES,
     "__main__": frozenset({"cli"}),
 }
 """The rooms (modules and folders of the package) that each room may import, besides itself."""

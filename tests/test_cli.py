@@ -280,20 +280,20 @@ class TestRecipeOptions:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("a: [", "r.yaml is not YAML"),
-            ("seed: !!python/object/apply:os.system ['touch hacked']", "r.yaml is not YAML"),
-            ("seed: !!python/name:os.system", "r.yaml is not YAML"),
-            ("\x00", "r.yaml is not YAML"),
+            ("a: [", "r.yaml: the file is not YAML: line 1"),
+            ("seed: !!python/object/apply:os.system ['touch hacked']", "r.yaml: line 1: there is a tag"),
+            ("seed: !!python/name:os.system", "r.yaml: line 1: there is a tag"),
+            ("\x00", "r.yaml: the file is not YAML"),
             ("seed: !!int few", "r.yaml"),
             ("seed: 2024-13-45", "r.yaml"),
             pytest.param("[" * 5000, "r.yaml", id="nested"),
-            ("", "r.yaml holds no fields; write lines of the form field: value"),
-            ("- seed", "r.yaml holds no fields"),
-            ("photo", "r.yaml holds no fields"),
+            ("", "r.yaml: the file holds no fields; a recipe file is YAML text with lines of the form"),
+            ("- seed", "r.yaml: the file holds no fields"),
+            ("photo", "r.yaml: the file holds no fields"),
             ("seeds: 3", "there is no field 'seeds' (did you mean seed?)"),
             ("seed: [3]", "seed is [3]; it must be a whole number"),
             ("seed: 2024-01-01", "seed is datetime.date(2024, 1, 1); it must be a whole number"),
-            ("3: 4", "there is no field '3'"),
+            ("3: 4", "line 1: a field's name is not text"),
         ],
     )
     def test_a_recipe_file_is_data_and_its_faults_are_said(
@@ -517,8 +517,8 @@ class TestStylizeAndShow:
 
     def test_bad_images_are_said(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         message = refused(capsys, "stylize", "photos/notes.txt", "style.png", "-o", "r.png", *QUICK)
-        expected = f"{folder}/photos/notes.txt is not a picture in a format that Pillow reads"
-        assert message == f"stylebatch: {expected}\n"
+        expected = f"{folder}/photos/notes.txt is not a picture in a format that is read here: PNG, JPEG, "
+        assert message.startswith(f"stylebatch: {expected}")
         assert "gone.png" in refused(capsys, "stylize", "gone.png", "style.png", "-o", "r.png", *QUICK)
 
     def test_images_over_the_limit_are_refused(

@@ -9,7 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from faultchecks import LOSSES, TOLERANCE, loss_problems, output_problems, part_rows
+from faultchecks import (
+    LOSSES,
+    TOLERANCE,
+    computation_problems,
+    loss_problems,
+    output_problems,
+    part_rows,
+)
 
 PAIR_IDS = ["a", "b", "c"]
 Rows = list[dict[str, Any]]
@@ -125,3 +132,11 @@ def test_losses_may_differ_a_little_where_the_batch_does(batch: int, there: int,
     for row in rows:
         row["loss"] = 100 * (1 + 2 * TOLERANCE)
     assert len([*loss_problems(rows, by_id(good_rows(there)))]) == 3
+
+
+def test_only_what_was_in_flight_at_a_kill_may_be_computed_again() -> None:
+    computations = {"undisturbed": 1, "lost twice": 3, "lost unfinished": 1, "twice for nothing": 2}
+    in_flight = {"lost twice": 2, "lost unfinished": 1}
+    assert [*computation_problems(computations, in_flight)] == [
+        "twice for nothing was computed 2 times, but in flight at 0 kills"
+    ]

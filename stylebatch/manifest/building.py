@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from stylebatch.errors import ManifestError, NotFoundError, StorageError
 from stylebatch.objectstore import ObjectStore, is_s3, resolve_uri
+from stylebatch.quoting import MAX_LOCATION, quoted, reason
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 """What a picture's name ends in, in any letter case."""
@@ -115,7 +116,9 @@ def _matches(pattern: str) -> list[str]:
         paths = Path(root).glob(str(PurePosixPath(*wild)))
         return _below(root, [path.as_posix() for path in paths if path.is_file()])
     except (ValueError, OSError) as error:
-        raise ManifestError(f"{pattern!a}: the pattern cannot be searched: {error}") from error
+        raise ManifestError(
+            f"{quoted(pattern, MAX_LOCATION)}: the pattern cannot be searched: {reason(error)}"
+        ) from error
 
 
 def _check_can_be_written(uri: str) -> None:
@@ -125,7 +128,7 @@ def _check_can_be_written(uri: str) -> None:
             return
     except StorageError:
         pass
-    raise ManifestError(f"{uri!a}: a manifest cannot hold this name; rename the file")
+    raise ManifestError(f"{quoted(uri, MAX_LOCATION)}: a manifest cannot hold this name; rename the file")
 
 
 def _nothing_found(uri: str) -> str:
@@ -135,6 +138,6 @@ def _nothing_found(uri: str) -> str:
         else ""
     )
     return (
-        f"{uri!a}: there are no pictures here; looked for names that end in "
+        f"{quoted(uri, MAX_LOCATION)}: there are no pictures here; looked for names that end in "
         f"{', '.join(PICTURE_SUFFIXES)} in any letter case, hidden files left out{wildcards}"
     )

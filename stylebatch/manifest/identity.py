@@ -6,25 +6,35 @@ import posixpath
 import re
 from collections.abc import Sequence
 
-from stylebatch.manifest.schema import shown
+from stylebatch.quoting import quoted
 
 MAX_STEM = 40
 """Characters of a file name that go into a default id."""
+LONGEST_NAME = 255
+"""Characters of a file name that are looked at; no file system has longer ones."""
 HASH_DIGITS = 12
 """Hexadecimal digits of a default id. A million rows whose files all have one name (``001/photo.jpg``,
 ``002/photo.jpg`` ...) then share an id with a chance of 1 in 500; validation would find it."""
+
+LONGEST_ID = 128
+"""Characters of a pair_id: with its ending it is a file's name."""
 
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _UNSAFE_RUN = re.compile(r"[^A-Za-z0-9._]+")
 
 
 def pair_id_problem(pair_id: str) -> str | None:
-    """What is wrong with a pair_id as the name of a file, or None."""
+    """What is wrong with a pair_id as the name of a file, or None.
+
+    Files are named ``<pair_id>.<one ending without a dot>``, so that no id is mistaken for another one with
+    its ending (``a.failed``, ``a.png``). Names that only Windows refuses (``aux``, ``con``) are allowed: they
+    are short words that experiments use, and workers do not run there.
+    """
     if _SAFE.fullmatch(pair_id):
         return None
     return (
-        f"pair_id is {shown(pair_id)}; it must be 1 to 128 characters from A-Z, a-z, 0-9, '.', '_' and '-', "
-        "and not start with '.'"
+        f"pair_id is {quoted(pair_id)}; it must be 1 to {LONGEST_ID} characters from A-Z, a-z, 0-9, '.', '_' "
+        "and '-', and not start with '.'"
     )
 
 
@@ -51,5 +61,5 @@ def _stem(uri: str | None) -> str:
     """The file name without its suffix, in safe characters; '' for None."""
     if uri is None:
         return ""
-    name = posixpath.splitext(uri.rpartition("/")[2])[0]
+    name = posixpath.splitext(uri.rpartition("/")[2][:LONGEST_NAME])[0]
     return _UNSAFE_RUN.sub("-", name).strip(".-")[:MAX_STEM] or "picture"

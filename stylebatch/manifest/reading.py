@@ -3,21 +3,47 @@
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stylebatch.errors import ManifestError, NotFoundError
+from stylebatch.manifest.footprint import (
+    MAX_FOOTER_BYTES,
+    ExcessError,
+    check_footer,
+    footer_length,
+    rows_at_once,
+)
 from stylebatch.manifest.rows import Pair, PairMaker, Row, read_rows
-from stylebatch.manifest.schema import extra_schema, readable_columns, schema_problems, shown
+from stylebatch.manifest.schema import (
+    KNOWN_COLUMNS,
+    extra_schema,
+    is_text,
+    readable_columns,
+    schema_problems,
+)
 from stylebatch.objectstore import ObjectFile, ObjectStore, join_uri, parent_uri
+from stylebatch.quoting import quoted, reason
 from stylebatch.recipe import Recipe
 
 SUFFIX = ".parquet"
-ROWS_PER_BATCH = 4096
+MAX_ROWS = 10_000_000
+"""Of a manifest; checking that no two are alike takes 25 bytes for each."""
+MAX_FOOTERS_BYTES = 64 << 20
+"""Of the footers of all files, which are held as long as the manifest is."""
+EXTRAS_RUN = 256
+"""Rows whose extra columns are looked at together: as many as a unit has unless told."""
+MAX_EXTRA_BYTES = 256 << 20
+"""Of the extra columns of such a run, in memory: a part is made of them at once."""
+MAX_ALL_EXTRA_BYTES = 64 << 30
+"""Of all extra columns: results repeat them."""
+FOOTER_GUESS = 64 << 10
+"""Bytes from the end of a file that hold nearly every footer."""
+PARQUET_END = b"PAR1"
 READ_BUFFER = 1 << 20
 """Bytes of a column that are fetched at once, so that a huge row group is never held whole."""
 HASH_RANGE = 4 << 20
@@ -49,12 +75,22 @@ class ManifestFile:
         """The Arrow schema."""
         return self.metadata.schema.to_arrow_schema()
 
+    @cached_property
+    def edges(self) -> list[int]:
+        """The number of the first row of each row group, and of the first row after the last."""
+        counts = (self.metadata.row_group(i).num_rows for i in range(self.metadata.num_row_groups))
+        return [*itertools.accumulate(counts, initial=self.first_row)]
+
     def row_groups(self, start: int, stop: int) -> tuple[int, list[int]]:
         """The row groups with rows from ``start`` to before ``stop``, after the number of their first row."""
-        counts = (self.metadata.row_group(i).num_rows for i in range(self.metadata.num_row_groups))
-        edges = [*itertools.accumulate(counts, initial=self.first_row)]
-        groups = [i for i, (low, high) in enumerate(itertools.pairwise(edges)) if low < stop and high > start]
-        return (edges[groups[0]] if groups else stop), groups
+        pairs = enumerate(itertools.pairwise(self.edges))
+        groups = [i for i, (low, high) in pairs if low < stop and high > start]
+        return (self.edges[groups[0]] if groups else stop), groups
+
+    @cached_property
+    def rows_at_once(self) -> dict[tuple[int, tuple[str, ...]], int]:
+        """How many rows may be read at a time, by row group and columns, where that is known."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -114,10 +150,10 @@ class Manifest:
         for number, batch in self._batches(columns, first_row, self.num_rows):
             try:
                 yield from read_rows(batch, number)
-            except UnicodeDecodeError as error:
+            except ValueError as error:
                 raise ManifestError(
                     f"{self.uri}: rows {number} to {number + batch.num_rows - 1}: a text is not UTF-8 "
-                    f"({error.reason}); write the column as UTF-8 strings"
+                    f"({reason(error)}); write the column as UTF-8 strings"
                 ) from error
 
     def extras(self, first_row: int, count: int) -> pa.Table:
@@ -135,6 +171,26 @@ class Manifest:
         return pa.Table.from_batches(
             [pa.RecordBatch.from_arrays(columns, schema=schema) for columns in arrays], schema=schema
         )
+
+    def check_extras(self) -> None:
+        """Read all extra columns once: what would fail when results are published should fail now.
+
+        Raises:
+            ManifestError: They cannot be read, or are too large to be carried along.
+        """
+        if not self.extra_schema.names:
+            return
+        in_run = in_all = 0
+        for number, batch in self._batches(self.extra_schema.names, 0, self.num_rows):
+            for start, rows in _runs(number, batch):
+                in_run = rows.nbytes + (in_run if start % EXTRAS_RUN else 0)
+                in_all += rows.nbytes
+                if in_run > MAX_EXTRA_BYTES or in_all > MAX_ALL_EXTRA_BYTES:
+                    raise ManifestError(
+                        f"{self.uri}: row {start}: the extra columns are too large to be carried to the "
+                        f"results: at most {MAX_EXTRA_BYTES >> 20} MB in {EXTRAS_RUN} rows and "
+                        f"{MAX_ALL_EXTRA_BYTES >> 30} GB in all; keep large values elsewhere"
+                    )
 
     def fingerprint(self) -> str:
         """SHA-256 of every file's name below the manifest, length and bytes, as 64 hexadecimal digits.
@@ -172,12 +228,34 @@ class Manifest:
     def _read(
         self, file: ManifestFile, columns: Sequence[str], groups: Sequence[int]
     ) -> Iterator[pa.RecordBatch]:
+        texts = [name for name in columns if name in KNOWN_COLUMNS and is_text(file.schema.field(name).type)]
         with _plain_errors(file.uri):
-            source = ObjectFile(self.store, file.uri)
             parquet = pq.ParquetFile(
-                source, metadata=file.metadata, buffer_size=READ_BUFFER, pre_buffer=False
+                ObjectFile(self.store, file.uri),
+                metadata=file.metadata,
+                read_dictionary=texts,  # a text that stands in every row is then there once
+                buffer_size=READ_BUFFER,
+                pre_buffer=False,
             )
-            yield from parquet.iter_batches(ROWS_PER_BATCH, groups, list(columns), use_threads=False)
+            for group in groups:
+                rows = self._rows_at_once(file, group, tuple(columns), texts)
+                yield from parquet.iter_batches(rows, [group], list(columns), use_threads=False)
+
+    def _rows_at_once(
+        self, file: ManifestFile, group: int, columns: tuple[str, ...], texts: Sequence[str]
+    ) -> int:
+        key = (group, columns)
+        if key not in file.rows_at_once:
+            read = partial(self.store.get_range, file.uri)
+            file.rows_at_once[key] = rows_at_once(read, file.size, file.metadata, group, columns, texts)
+        return file.rows_at_once[key]
+
+
+def _runs(number: int, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """A batch cut where runs of :data:`EXTRAS_RUN` rows begin, each piece after its first row's number."""
+    edges = range(number - number % EXTRAS_RUN + EXTRAS_RUN, number + batch.num_rows, EXTRAS_RUN)
+    for start, stop in itertools.pairwise([number, *edges, number + batch.num_rows]):
+        yield start, batch.slice(start - number, stop - start)
 
 
 def open_manifest(store: ObjectStore, uri: str) -> Manifest:
@@ -199,8 +277,11 @@ def open_manifest(store: ObjectStore, uri: str) -> Manifest:
     files = tuple(_open_files(store, uri, names))
     for file in files[1:]:
         _check_same_columns(files[0], file)
-    if files[-1].stop_row == 0:
+    rows = files[-1].stop_row
+    if rows == 0:
         raise ManifestError(f"{uri}: the manifest has no rows; a job needs at least one pair")
+    if rows > MAX_ROWS:
+        raise ManifestError(f"{uri}: there are {rows:,} rows; a manifest has at most {MAX_ROWS:,}: split it")
     return Manifest(store, uri, folder, files)
 
 
@@ -213,7 +294,7 @@ def _names_in_folder(store: ObjectStore, uri: str) -> list[str]:
         )
     if partitioned := next((name for name in names if "=" in name.rpartition("/")[0]), None):
         raise ManifestError(
-            f"{uri}: {shown(partitioned)} keeps columns in folder names, which are not read; "
+            f"{uri}: {quoted(partitioned)} keeps columns in folder names, which are not read; "
             "write the manifest as files that hold all columns"
         )
     return names
@@ -224,12 +305,18 @@ def _is_set_aside(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in name.split("/"))
 
 
-def _open_files(store: ObjectStore, uri: str, names: Iterable[str]) -> Iterator[ManifestFile]:
-    first_row = 0
+def _open_files(store: ObjectStore, uri: str, names: Sequence[str]) -> Iterator[ManifestFile]:
+    first_row = footers = 0
     for name in names:
         file = _open_file(store, join_uri(uri, name) if name else uri, name, first_row)
         yield file
         first_row = file.stop_row
+        footers += int(file.metadata.serialized_size)
+        if footers > MAX_FOOTERS_BYTES:
+            raise ManifestError(
+                f"{uri}: the footers of its {len(names)} files have more than {MAX_FOOTERS_BYTES >> 20} MB; "
+                "write fewer and larger row groups"
+            )
 
 
 def _open_file(store: ObjectStore, uri: str, name: str, first_row: int) -> ManifestFile:
@@ -237,10 +324,26 @@ def _open_file(store: ObjectStore, uri: str, name: str, first_row: int) -> Manif
     if size == 0:
         raise ManifestError(f"{uri}: the file is empty (0 bytes); write it again as Parquet")
     with _plain_errors(uri):
-        metadata = pq.ParquetFile(ObjectFile(store, uri)).metadata
+        metadata = pq.ParquetFile(pa.BufferReader(_end(store, uri, size))).metadata
         file = ManifestFile(uri, name, size, first_row, metadata)
-        _ = file.schema  # a footer may hold a schema that cannot be read
+        _ = file.schema.names  # a footer may hold a schema that cannot be read
+        if file.edges != sorted(file.edges) or file.edges[-1] != file.stop_row:
+            raise ValueError("its row groups do not have as many rows as the file")
     return file
+
+
+def _end(store: ObjectStore, uri: str, size: int) -> bytes:
+    """The end of a file with its footer, which has been looked at."""
+    end = store.get_range(uri, max(0, size - FOOTER_GUESS), min(size, FOOTER_GUESS))
+    length = footer_length(end) + 8
+    if not end.endswith(PARQUET_END) or length > size:
+        return end  # the reader says what is wrong with it
+    if length > MAX_FOOTER_BYTES:
+        raise ExcessError(f"the footer has {length} bytes; at most {MAX_FOOTER_BYTES} are read")
+    if length > len(end):
+        end = store.get_range(uri, size - length, length)
+    check_footer(end[-length:-8])
+    return end
 
 
 @contextlib.contextmanager
@@ -248,19 +351,24 @@ def _plain_errors(uri: str) -> Iterator[None]:
     """Turn what the Parquet reader says into one sentence; errors of the storage pass through."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
+    except ExcessError as error:
+        raise ManifestError(f"{uri}: {error}") from error
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ManifestError(
-            f"{uri}: the file is not Parquet, is cut short or is damaged; write it again ({reason[:200]})"
+            f"{uri}: the file is not Parquet, is cut short or is damaged; write it again ({reason(error)})"
         ) from error
 
 
 def _check_same_columns(first: ManifestFile, other: ManifestFile) -> None:
     """Refuse files whose columns differ in name, order or type, with the first difference."""
-    ours, theirs = ([f"{item.name} ({item.type})" for item in file.schema] for file in (first, other))
-    for i, (here, there) in enumerate(itertools.zip_longest(ours, theirs, fillvalue="none")):
+    ours, theirs = ([(item.name, item.type) for item in file.schema] for file in (first, other))
+    for i, (here, there) in enumerate(itertools.zip_longest(ours, theirs)):
         if here != there:
             raise ManifestError(
-                f"{other.uri}: column {i} is {there}, but in {first.name} it is {here}; "
+                f"{other.uri}: column {i} is {_column(there)}, but in {first.name} it is {_column(here)}; "
                 "all files of a manifest have the same columns in the same order"
             )
+
+
+def _column(column: tuple[str, pa.DataType] | None) -> str:
+    return f"{quoted(column[0])} ({reason(column[1])})" if column else "none"

@@ -3,18 +3,19 @@
 import functools
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import types
 
 from stylebatch.errors import RecipeError, StorageError
 from stylebatch.manifest.identity import default_pair_id, pair_id_problem
-from stylebatch.manifest.schema import is_list
-from stylebatch.objectstore import resolve_uri
-from stylebatch.recipe import FIELDS, START_NAMES, WEIGHT_NAMES, Recipe
+from stylebatch.manifest.schema import is_list, is_text
+from stylebatch.objectstore import MAX_URI_LENGTH, resolve_uri
+from stylebatch.recipe import FIELDS, MOST_STYLES, START_NAMES, WEIGHT_NAMES, Recipe
 
 REMEMBERED = 16_384
 """Recipes, and resolved URIs, that are kept for the rows that follow."""
@@ -65,7 +66,7 @@ def read_rows(batch: pa.RecordBatch, first_row: int) -> Iterator[Row]:
         first_row: The number of the batch's first row.
 
     Raises:
-        UnicodeDecodeError: A text column has bytes that are not UTF-8.
+        ValueError: A text column has bytes that are not UTF-8.
     """
     nulls = [None] * batch.num_rows
     names = batch.schema.names
@@ -82,13 +83,33 @@ def read_rows(batch: pa.RecordBatch, first_row: int) -> Iterator[Row]:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Python values; lists become tuples, so that rows can be compared and remembered."""
+    """Python values, cut to lengths that are still refused; lists become tuples, which can be compared."""
     if types.is_floating(column.type):
         column = column.cast(pa.float64())  # a half float is no Python float
-    values: list[Any] = column.to_pylist()
     if is_list(column.type):
-        return [None if value is None else tuple(value) for value in values]
+        short = _cut(column, pc.list_value_length, pc.list_slice, MOST_STYLES + 1)
+        return [None if value is None else tuple(value) for value in short.to_pylist()]
+    if types.is_dictionary(column.type):
+        column = pa.DictionaryArray.from_arrays(column.indices, _cut_texts(column.dictionary))
+    elif is_text(column.type):
+        column = _cut_texts(column)
+    values: list[Any] = column.to_pylist()
     return values
+
+
+def _cut_texts(texts: pa.Array) -> pa.Array:
+    if types.is_null(texts.type):
+        return texts
+    plain = texts.cast(pa.large_string()) if types.is_string_view(texts.type) else texts
+    return _cut(plain, pc.binary_length, pc.utf8_slice_codeunits, MAX_URI_LENGTH + 1)
+
+
+def _cut(
+    values: pa.Array, length: Callable[..., pa.Array], cut: Callable[..., pa.Array], longest: int
+) -> pa.Array:
+    """The values, those that are longer cut short: one cell may hold more than all others together."""
+    most = pc.max(length(values)).as_py() or 0
+    return cut(values, 0, longest) if most > longest else values
 
 
 def _as_styles(value: str | tuple[str | None, ...] | None) -> tuple[str | None, ...]:
@@ -139,7 +160,9 @@ class PairMaker:
         if problem := pair_id_problem(pair_id):
             problems.append(problem)
         content = None if row.content is None else self._locate("content", row.content, problems)
-        styles = tuple(self._locate("style", style, problems) for style in row.styles)
+        if len(row.styles) > MOST_STYLES:
+            problems.append(f"style has more than {MOST_STYLES} images, the most that a pair can have")
+        styles = tuple(self._locate("style", style, problems) for style in row.styles[:MOST_STYLES])
         settings = self._settings(row.overrides)
         if settings.recipe is None:
             problems.append(settings.problem)

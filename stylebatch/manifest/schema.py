@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 from pyarrow import types
 
+from stylebatch.quoting import quoted, reason
 from stylebatch.recipe import FIELDS, field_rule
 
 LOCATION_COLUMNS = ("content", "style")
 KNOWN_COLUMNS: tuple[str, ...] = ("pair_id", *LOCATION_COLUMNS, *FIELDS)
 """The columns that mean something to the program; every other one is an extra."""
 
+LONGEST_NAME = 255
+"""Characters of a column's name."""
 NEAR_MISS = 0.85
 """How alike (difflib's ratio) an extra's name must be to that of an absent column to be taken for a slip."""
 
@@ -97,7 +100,22 @@ def schema_problems(schema: pa.Schema, reserved: frozenset[str] = frozenset()) -
         schema: The manifest's schema.
         reserved: Names of result columns, which no extra may have.
     """
-    return [*_missing(schema), *_repeated(schema), *_mistyped(schema), *_misnamed(schema, reserved)]
+    unnamable = [*_unnamable(schema)]
+    return unnamable or [
+        *_missing(schema),
+        *_repeated(schema),
+        *_mistyped(schema),
+        *_misnamed(schema, reserved),
+    ]
+
+
+def _unnamable(schema: pa.Schema) -> Iterator[str]:
+    for name in schema.names:
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            yield (
+                f"column {quoted(name)} has a name that cannot be shown; rename it to at most {LONGEST_NAME} "
+                "printable characters"
+            )
 
 
 def _missing(schema: pa.Schema) -> Iterator[str]:
@@ -108,7 +126,7 @@ def _missing(schema: pa.Schema) -> Iterator[str]:
 def _repeated(schema: pa.Schema) -> Iterator[str]:
     for name, count in Counter(schema.names).items():
         if count > 1:
-            yield f"column {shown(name)} is there {count} times; keep one"
+            yield f"column {quoted(name)} is there {count} times; keep one"
 
 
 def _mistyped(schema: pa.Schema) -> Iterator[str]:
@@ -120,31 +138,28 @@ def _mistyped(schema: pa.Schema) -> Iterator[str]:
 def _type_problem(schema: pa.Schema, name: str) -> str | None:
     allowed, accepts = _ALLOWED_BY_KIND[_kind(name)]
     data_type = schema.field(name).type
-    return None if accepts(data_type) else f"column {shown(name)} is {data_type}; it must be {allowed}"
+    return (
+        None if accepts(data_type) else f"column {quoted(name)} is {reason(data_type)}; it must be {allowed}"
+    )
 
 
 def _misnamed(schema: pa.Schema, reserved: frozenset[str]) -> Iterator[str]:
     for name in dict.fromkeys(schema.names):
         if name in reserved and name not in KNOWN_COLUMNS:
-            yield f"column {shown(name)} has the name of a result column; rename it"
+            yield f"column {quoted(name)} has the name of a result column; rename it"
         elif near := _near_miss(schema, name):
             yield (
-                f"column {shown(name)} is not a recipe field (did you mean {near}?); "
+                f"column {quoted(name)} is not a recipe field (did you mean {near}?); "
                 "rename it if it is meant as an extra column"
             )
 
 
 def _near_miss(schema: pa.Schema, name: str) -> str | None:
     """The known column that an extra's name is probably meant to be, if the manifest lacks it."""
-    if name in KNOWN_COLUMNS:
+    if name in KNOWN_COLUMNS or len(name) > LONGEST_NAME:
         return None
     plain = name.strip().lower()
     absent = [known for known in KNOWN_COLUMNS if known not in schema.names]
     swapped = [known for known in absent if sorted(known) == sorted(plain)]
     near = swapped or difflib.get_close_matches(plain, absent, n=1, cutoff=NEAR_MISS)
     return near[0] if near else None
-
-
-def shown(text: str) -> str:
-    """Text from a manifest as a message quotes it: ASCII, at most about 80 characters."""
-    return ascii(text) if len(text) <= 80 else ascii(text[:77]) + "..."

@@ -13,9 +13,9 @@ from stylebatch.manifest.schema import (
     LOCATION_COLUMNS,
     readable_columns,
     schema_problems,
-    shown,
     unreadable_columns,
 )
+from stylebatch.quoting import quoted
 from stylebatch.recipe import Recipe
 
 MAX_REPORTED = 20
@@ -45,9 +45,9 @@ class _Findings:
 
 
 def validate(manifest: Manifest, default: Recipe, reserved: frozenset[str]) -> None:
-    """Check every column and every row in one streaming pass.
+    """Check every column and every row in a streaming pass, after one over the extra columns.
 
-    Memory: 8 bytes a row. Recipes are built once for rows with the same recipe columns.
+    Memory: 25 bytes a row. Recipes are built once for rows with the same recipe columns.
 
     Args:
         manifest: What to check.
@@ -59,10 +59,21 @@ def validate(manifest: Manifest, default: Recipe, reserved: frozenset[str]) -> N
             20 pairs of rows that are the same.
     """
     columns = [f"{manifest.uri}: {problem}" for problem in schema_problems(manifest.schema, reserved)]
-    lines = columns + _row_lines(manifest, default)
+    lines = columns[:MAX_REPORTED] or _extra_lines(manifest)
+    if len(columns) > MAX_REPORTED:
+        lines.append(f"... and {len(columns) - MAX_REPORTED:,} more problems with columns")
+    lines += _row_lines(manifest, default)
     if lines:
         heading = f"the manifest cannot be used (rows count from 0 over all of {manifest.uri}):"
         raise ManifestError("\n".join([heading, *lines]))
+
+
+def _extra_lines(manifest: Manifest) -> list[str]:
+    try:
+        manifest.check_extras()
+    except ManifestError as error:
+        return [str(error)]
+    return []
 
 
 def _row_lines(manifest: Manifest, default: Recipe) -> list[str]:
@@ -132,8 +143,8 @@ def _repetition(maker: PairMaker, first: Row, later: Row) -> str | None:
     if first.pair_id is None and later.pair_id is None:
         return f"the ids made for {places} happen to be equal; give one of them a pair_id"
     if ids[0] == ids[1]:
-        return f"{places} have the same pair_id {shown(ids[0])}; each pair needs its own"
+        return f"{places} have the same pair_id {quoted(ids[0])}; each pair needs its own"
     return (
-        f"{places} have the pair_ids {shown(ids[0])} and {shown(ids[1])}, which differ only by letter case; "
-        "some disks take them for one file, so rename one"
+        f"{places} have the pair_ids {quoted(ids[0])} and {quoted(ids[1])}, which differ only by letter "
+        "case; some disks take them for one file, so rename one"
     )

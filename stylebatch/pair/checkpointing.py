@@ -157,17 +157,17 @@ class CheckpointKeeper:
 class BatchWatch:
     """Stores where the pairs of one batch stand whenever it is time, while their synthesis goes on."""
 
-    def __init__(self, keeper: CheckpointKeeper) -> None:
+    def __init__(self, keeper: CheckpointKeeper, network: VGG19) -> None:
         self._keeper = keeper
+        self._network = network
         self._started = keeper.clock()
         self._due = self._started + (keeper.seconds or 0)
         self._pairs: Sequence[PairUnderWay] = ()
         self._storing: Future[None] | None = None
         self._is_over = threading.Event()
 
-    def begin(self, network: VGG19, pairs: Sequence[PairUnderWay]) -> None:
+    def begin(self, pairs: Sequence[PairUnderWay]) -> None:
         """The synthesis of these pairs begins."""
-        self._network = network
         self._pairs = pairs
 
     @property

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -26,12 +27,12 @@ class ComputeThread:
         return self._executor.submit(self._in_turn, work).result()
 
     def renew(self) -> None:
-        """Let another thread do the work from now on; called by work, when it ran out of memory.
-
-        oneDNN makes no new kernel in a thread in which making one has failed for want of memory.
-        """
+        """Let another thread do the work from now on, if one can be had; called by work, in its turn."""
         threads = torch.get_num_threads()
-        self._executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
+        executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
+        with suppress(RuntimeError):  # no memory for its stack
+            executor.submit(torch.get_num_threads)
+            self._executor = executor
 
     def _in_turn(self, work: Callable[[], Result]) -> Result:
         with self._turn:

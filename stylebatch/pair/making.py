@@ -9,7 +9,14 @@ import torch
 from stylebatch.errors import MemoryExceededError, StylebatchError, SynthesisError
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.checkpointing import BatchWatch, CheckpointKeeper, PairUnderWay
-from stylebatch.pair.memory import available_bytes, even_sizes, free_unused, is_out_of_memory, pieces
+from stylebatch.pair.memory import (
+    available_bytes,
+    even_sizes,
+    free_unused,
+    is_out_of_memory,
+    pieces,
+    spoils_thread,
+)
 from stylebatch.pair.monitor import Monitor
 from stylebatch.pair.networks import load_network
 from stylebatch.pair.targets import TargetCache
@@ -98,20 +105,22 @@ class PictureMaker:
     def attempt(self, network: VGG19, pairs: Sequence[PairUnderWay]) -> Made | Shortage:
         """Make the pictures of a batch, or find that there is not enough memory for them."""
         self._monitor.begin("synthesizing", _ids(pairs), pairs[0].loaded.recipe.iterations)
-        watch = BatchWatch(self._keeper)
+        watch = BatchWatch(self._keeper, network)
         try:
             return self._foreseen_shortage(pairs) or self._make(network, pairs, watch)
         except Exception as error:
+            watch.end()
+            watch.wait()
             if not is_out_of_memory(error):
                 raise
             reason = str(error)
+            self.kept = error
         finally:
             watch.end()
             self._monitor.begin()
         # Only here, with the exception, are the frames gone that hold on to the batch's tensors.
-        watch.wait()
         self._make_room()
-        if self._device.type == "cpu":
+        if spoils_thread(reason):
             self._renew_thread()
         return Shortage(_smaller_sizes(pairs), available_bytes(self._device), reason)
 
@@ -133,7 +142,7 @@ class PictureMaker:
 
     def _make(self, network: VGG19, pairs: Sequence[PairUnderWay], watch: BatchWatch) -> Made:
         ready, problems, failures = self._problems(network, pairs)
-        watch.begin(network, ready)
+        watch.begin(ready)
         solutions = self._solve(network, ready, problems, watch)
         return Made(network, list(zip(ready, solutions, strict=True)), failures, watch.seconds, watch)
 

@@ -1,11 +1,14 @@
 """How much memory there is, whether a batch fits, and what running out of it looks like."""
 
+import ctypes
+import functools
 import gc
 import math
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,13 +21,15 @@ COMFORTABLE_SHARE = 0.9
 CERTAIN_SHARE = 0.85
 """Of the projected bytes: what a picture surely needs. Measured peaks were 0.89 to 0.97 of the projection."""
 
+_NO_KERNEL = "could not create a primitive"
+"""What oneDNN says where it has no memory for the code of a kernel."""
 _ALLOCATION_FAILURES = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
     "CUDA out of memory",
     "std::bad_alloc",
-    "could not create a primitive",  # oneDNN: no memory for a kernel's code
     "could not create a memory",
+    _NO_KERNEL,
 )
 
 
@@ -35,11 +40,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_FAILURES)
 
 
+def spoils_thread(reason: str) -> bool:
+    """Whether no new kernel can be made any more in the thread in which an allocation failed like this.
+
+    oneDNN's code generator keeps its first error for as long as the thread lives.
+    """
+    return _NO_KERNEL in reason
+
+
 def free_unused(device: torch.device) -> None:
     """Give back what this process keeps for later."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    trim = _c_function("malloc_trim")
+    if trim:
+        trim(0)
 
 
 def available_bytes(device: torch.device) -> int | None:
@@ -92,7 +108,7 @@ def _left_in_group(group: Path, limit_name: str, used_name: str, reclaimable_nam
 
 
 def _address_space_bytes(root: Path) -> Iterator[int]:
-    """What ``ulimit -v`` leaves."""
+    """What ``ulimit -v`` leaves, with what this process has freed and can use again."""
     if sys.platform == "win32":
         return
     import resource
@@ -100,7 +116,30 @@ def _address_space_bytes(root: Path) -> Iterator[int]:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     pages = [int(line.split()[0]) for line in _lines(root / "proc/self/statm")]
     if limit != resource.RLIM_INFINITY and pages:
-        yield limit - pages[0] * resource.getpagesize()
+        yield limit - pages[0] * resource.getpagesize() + _freed_bytes()
+
+
+class _HeapFacts(ctypes.Structure):
+    """``struct mallinfo2`` of the GNU C library."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks")
+    _fields_ = tuple((name, ctypes.c_size_t) for name in (*_names, "keepcost"))
+
+
+def _freed_bytes() -> int:
+    """What the C library's heap holds that nobody uses."""
+    tell = _c_function("mallinfo2", _HeapFacts)
+    return int(tell().fordblks) if tell else 0
+
+
+@functools.cache
+def _c_function(name: str, result: type | None = ctypes.c_int) -> Callable[..., Any] | None:
+    """A function of this process's C library; None where it has none of that name."""
+    library = None if sys.platform == "win32" else ctypes.CDLL(None)
+    function: Callable[..., Any] | None = getattr(library, name, None)
+    if function is not None:
+        function.restype = result  # type: ignore[attr-defined]
+    return function
 
 
 def _lines(path: Path) -> list[str]:

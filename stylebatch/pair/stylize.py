@@ -13,7 +13,12 @@ from PIL import Image
 from stylebatch.manifest import Pair, resolve_locations
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.loading import LoadedPair, Loader, Source, size_sources
-from stylebatch.pair.memory import check_picture_fits
+from stylebatch.pair.memory import (
+    available_bytes,
+    check_picture_fits,
+    is_out_of_memory,
+    picture_exceeds,
+)
 from stylebatch.pair.networks import load_network
 from stylebatch.pair.outcomes import check_solution
 from stylebatch.pair.publishing import encode_solution, solution_facts, source_names
@@ -120,15 +125,21 @@ def stylize_file(
 
 
 def _solve(network: VGG19, loaded: LoadedPair, on_evaluation: OnEvaluation) -> Solution:
-    height, width = loaded.start.shape[1:]
-    check_picture_fits(loaded.recipe, width, height, network.device)
-    problem = TargetCache(capacity=0).problem(network, loaded)
-    (solution,) = synthesize(
-        network,
-        [problem],
-        publish=lambda image, recipe: as_published(image, recipe.format, recipe.quality),
-        on_evaluation=on_evaluation,
-    )
+    recipe, (height, width) = loaded.recipe, loaded.start.shape[1:]
+    check_picture_fits(recipe, width, height, network.device)
+    try:
+        problem = TargetCache(capacity=0).problem(network, loaded)
+        (solution,) = synthesize(
+            network,
+            [problem],
+            publish=lambda image, recipe: as_published(image, recipe.format, recipe.quality),
+            on_evaluation=on_evaluation,
+        )
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        available = available_bytes(network.device)
+        raise picture_exceeds(recipe, width, height, network.device, available, str(error)) from error
     return solution
 
 

@@ -143,12 +143,14 @@ def run(
     on_task: Callable[[Task], None] = lambda task: None,
     **options: bool,
 ) -> Tally:
-    """A run from its start to its end."""
+    """A run from its start to its end. No pair that has its picture is worked on again."""
     opened = open_output(job, store, **options)
     try:
         book = UnitBook(job, opened.tally)
         for task in pending_tasks(job, opened, book):
             on_task(task)
+            image = job.layout.image(task.unit, task.pair.pair_id, ".png")
+            assert image not in getattr(store, "objects", ())
             book.add(task.unit, work(job, opened.store, task, failing), is_new=True)
             publish_complete(job, opened.store, book)
         publish_complete(job, opened.store, book)
@@ -202,7 +204,7 @@ def output_objects(job: Job, store: MemoryStore) -> dict[str, bytes]:
 
 def table(job: Job, store: MemoryStore) -> list[dict[str, Any]]:
     """The rows of all parts."""
-    parts = sorted(uri for uri in store.objects if uri.startswith(job.layout.results + "/part-"))
+    parts = sorted(uri for uri in store.objects if job.layout.part_unit(uri) is not None)
     return [row for uri in parts for row in pq.read_table(pa.BufferReader(store.objects[uri])).to_pylist()]
 
 
@@ -224,11 +226,16 @@ def check_whole(job: Job, store: MemoryStore) -> None:
 
 
 def check_unfinished(job: Job, store: MemoryStore) -> None:
-    """What holds after any interruption: parts agree with their pictures; _SUCCESS: all is there."""
+    """What holds after any interruption: parts agree with their pictures."""
     rows = table(job, store)
     for row in rows:
         if row["status"] == "ok":
             image = job.layout.image(row["row"] // job.unit_size, row["pair_id"], ".png")
             assert image_sha256(store.objects[image]) == row["image_sha256"]
+    check_success(job, store)
+
+
+def check_success(job: Job, store: MemoryStore) -> None:
+    """_SUCCESS is there only while everything else is."""
     if job.layout.success in store.objects:
-        assert len(rows) == job.manifest.num_rows
+        assert len(table(job, store)) == job.manifest.num_rows

@@ -8,6 +8,7 @@ from inmemory import MemoryStore
 from simulated import (
     JobMaker,
     Killed,
+    check_success,
     check_unfinished,
     check_whole,
     cuts,
@@ -146,6 +147,7 @@ def test_starting_over_goes_on_after_any_interruption(
     refusals: Counter[str] = Counter()
     for where, left in cuts(start, lambda faulty: run(new_job, faulty, restart=True)):
         assert strangers.items() <= left.objects.items()
+        check_success(job, left)
         if refusal := refusal_of(new_job, later(left)):
             is_untouched = output_objects(job, left) == before
             message = "another job's output" if is_untouched else "run again with --restart to complete it"

@@ -163,13 +163,13 @@ class TestFolder:
         [
             (
                 {"content": pa.array(["a"], pa.large_string())},
-                r"column 0 is content \(large_string\), but in",
+                r"column 0 is 'content' \(large_string\), but in",
             ),
             (
                 {"style": ["a"]},
-                r"column 0 is style \(string\), but in part-1.parquet it is content \(string\)",
+                r"column 0 is 'style' \(string\), but in part-1.parquet it is 'content' \(string\)",
             ),
-            ({"content": ["a"], "x": [1]}, r"column 1 is x \(int64\), but in part-1.parquet it is none"),
+            ({"content": ["a"], "x": [1]}, r"column 1 is 'x' \(int64\), but in part-1.parquet it is none"),
         ],
     )
     def test_files_must_have_the_same_columns(

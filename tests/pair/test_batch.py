@@ -144,7 +144,7 @@ class TestFailures:
             "NotFoundError",
             "PictureError",
         ]
-        assert rows[1]["error"] == "/in/text.png is not a picture in a format that Pillow reads"
+        assert rows[1]["error"].startswith("/in/text.png is not a picture in a format that")
         assert rows[2]["error"] == "/in/gone.png: nothing is there"
         assert rows[1]["attempts"] == 1
         assert not any(outcome.can_retry or outcome.stops_job for outcome in outcomes)

@@ -79,9 +79,9 @@ class Batch:
         self.store = store
         self.clock = clock
         self.keeper = CheckpointKeeper(store, LAYOUT, seconds, clock)
-        self.watch = BatchWatch(self.keeper)
+        self.watch = BatchWatch(self.keeper, network)
         self.pairs = [PairUnderWay(Task(pair, 0), Loader(store, 0).load(pair), False) for pair in pairs]
-        self.watch.begin(network, self.pairs)
+        self.watch.begin(self.pairs)
         self.evaluations = 0
 
     def states(self) -> list[ImageState]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import stylebatch
 from stylebatch import Recipe, Solution, StopReason, stylize, to_pillow
-from stylebatch.errors import NotFoundError, PictureError, SynthesisError, WeightsError
+from stylebatch.errors import MemoryExceededError, NotFoundError, PictureError, SynthesisError, WeightsError
 from stylebatch.pair import stylize as stylize_module
 from stylebatch.pair.stylize import stylize_file
 from stylebatch.pictures import read_provenance
@@ -87,6 +87,19 @@ class TestStylize:
     def test_neither_is_refused(self) -> None:
         with pytest.raises(SynthesisError, match="needs a content image, a style image or both"):
             stylize(None, None, QUICK)
+
+    def test_a_picture_that_does_not_fit_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("stylebatch.pair.memory.available_bytes", lambda device: 1_000_000)
+        with pytest.raises(MemoryExceededError, match="this picture of 32 x 24 pixels needs"):
+            stylize(CONTENT, STYLE, QUICK)
+
+    def test_running_out_of_memory_is_said_in_the_same_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+        monkeypatch.setattr(stylize_module, "synthesize", fail)
+        with pytest.raises(MemoryExceededError, match=r"which ran out .*9 bytes.*; use a smaller size"):
+            stylize(CONTENT, STYLE, QUICK)
 
     def test_a_texture_cannot_start_from_the_content(self) -> None:
         with pytest.raises(SynthesisError, match="starts from the content, but the pair has none"):

@@ -119,7 +119,7 @@ class Crowd:
     def gathers(self, expected: int) -> bool:
         """Whether so many requests are under way at once before long."""
         with self._changed:
-            return self._changed.wait_for(lambda: self.under_way == expected, timeout=60)
+            return self._changed.wait_for(lambda: self.under_way == expected, timeout=30)
 
     def dismiss(self, count: int, refuse: bool) -> None:
         """Answer so many of them, and note the most that are there from now on."""
@@ -130,9 +130,16 @@ class Crowd:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._leaving == 0)
 
+    def disperse(self) -> None:
+        """Serve these and all that come."""
+        with self._changed:
+            self._refuses = False
+            self._leaving = 10**9
+            self._changed.notify_all()
+
 
 @contextmanager
-def sixteen_readers(store: S3Store) -> Iterator[None]:
+def sixteen_readers(store: S3Store, crowd: Crowd) -> Iterator[None]:
     """Threads that read one object after the other until the block ends."""
     is_over = threading.Event()
 
@@ -140,14 +147,17 @@ def sixteen_readers(store: S3Store) -> Iterator[None]:
         while not is_over.is_set():
             store.get("s3://bucket/key")
 
-    with ThreadPoolExecutor(16) as threads:
-        readers = [threads.submit(read) for _ in range(16)]
-        try:
-            yield
-        finally:
-            is_over.set()
+    readers = [threading.Thread(target=read, daemon=True) for _ in range(16)]
     for reader in readers:
-        reader.result()
+        reader.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        crowd.disperse()
+    for reader in readers:
+        reader.join(timeout=60)
+        assert not reader.is_alive()
 
 
 def test_fewer_requests_are_under_way_while_the_server_throttles_and_more_again_after(stub: S3Stub) -> None:
@@ -155,7 +165,7 @@ def test_fewer_requests_are_under_way_while_the_server_throttles_and_more_again_
     crowd = Crowd(stub)
     now = [0.0]
     store = S3Store(retries=Retries(clock=lambda: now[0], sleep=lambda seconds: None))
-    with sixteen_readers(store):
+    with sixteen_readers(store, crowd):
         before = 16
         assert crowd.gathers(16)
         for expected in (8, 4, 2, 1, 1):
@@ -170,8 +180,6 @@ def test_fewer_requests_are_under_way_while_the_server_throttles_and_more_again_
             assert crowd.gathers(expected)
             assert crowd.most <= expected
             before = expected
-        stub.fault_for = lambda request: None
-        crowd.dismiss(before, refuse=False)
 
 
 @pytest.mark.parametrize("fault", ["403 AccessDenied", "reset", "404 NoSuchKey"])
