@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from stylebatch.manifest.thrift import CompactReader, Struct, TruncatedError
+from stylebatch.manifest.footer import Chunk
+from stylebatch.manifest.thrift import CompactReader, Shape, Struct, TruncatedError
 
 MAX_PAGES = 100_000
 """Pages of one column in one row group."""
@@ -22,15 +23,23 @@ WINDOW = 1 << 11
 MAX_SCANNED_BYTES = 4 << 20
 """A larger dictionary is not searched for its longest entry, which is then taken to fill all of it."""
 
-MAX_ITEMS = 1000
-"""Of a list in a page's header; so far there are none."""
-
 DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 = 0, 2, 3
 INNER_HEADERS = {DATA_PAGE: (5, 2), DICTIONARY_PAGE: (7, 2), DATA_PAGE_V2: (8, 4)}
 """By type of page: the field with its own header, and the field with the encoding in that one."""
+PAGE_HEADER: Shape = {
+    1: None,
+    2: None,
+    3: None,
+    **{field: {1: None, 2: None, 4: None} for field in (5, 7, 8)},
+}
+"""Of PageHeader: type and sizes, and of each of those headers num_values and what may be the encoding."""
 PLAIN = 0
 DELTA_ENCODINGS = {5: "DELTA_BINARY_PACKED", 6: "DELTA_LENGTH_BYTE_ARRAY", 7: "DELTA_BYTE_ARRAY"}
 """Encodings whose pages say inside how much they come to."""
+
+UNCOMPRESSED = 0
+CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
+"""Parquet's CompressionCodec, by pyarrow's names."""
 
 Read = Callable[[int, int], bytes]
 """``read(start, length)``: bytes of the file."""
@@ -54,25 +63,22 @@ class Page:
     """Whether its values are written out, not numbers of entries in the dictionary."""
 
 
-def read_pages(read: Read, size: int, chunk: Any) -> list[Page]:
+def read_pages(read: Read, size: int, chunk: Chunk) -> list[Page]:
     """The pages of a column chunk, as far as the reader will read them.
 
     Args:
         read: Reads the file.
         size: The file's length.
-        chunk: A ``pyarrow.parquet.ColumnChunkMetaData``.
+        chunk: The column chunk.
 
     Raises:
         ValueError: A header is damaged, the pages are too many, or their size cannot be known.
     """
-    start = chunk.data_page_offset
-    if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
-        start = chunk.dictionary_page_offset
-    stop = start + chunk.total_compressed_size
-    if not 0 <= start <= stop <= size:
+    stop = chunk.start + chunk.length
+    if stop > size:
         raise ValueError("its pages are outside the file")
     pages: list[Page] = []
-    found, left = _pages(read, start, stop), int(chunk.num_values)
+    found, left = _pages(read, chunk.start, stop), chunk.values
     while left > 0 and (page := next(found, None)):
         pages.append(page)
         left -= 0 if page.is_dictionary else page.values
@@ -103,8 +109,8 @@ def _header(read: Read, data: bytes, start: int, stop: int) -> tuple[int, Struct
 
 
 def _parsed(data: bytes) -> tuple[int, Struct]:
-    reader = CompactReader(data, MAX_ITEMS)
-    header = reader.struct()
+    reader = CompactReader(data, len(PAGE_HEADER) + 1)
+    header = reader.struct(PAGE_HEADER)
     return reader.position, header
 
 
@@ -131,16 +137,16 @@ def _size(number: Any) -> int:
     return number
 
 
-def longest_text(read: Read, page: Page, compression: str) -> int:
+def longest_text(read: Read, page: Page, codec: int) -> int:
     """The length of the longest text in a dictionary page, or an upper bound of it, in bytes."""
     if page.uncompressed > MAX_SCANNED_BYTES:
         return page.uncompressed
     data = read(page.start, page.compressed)
-    if compression != "UNCOMPRESSED":
-        if not pa.Codec.is_available(compression.lower()):
-            return page.uncompressed
-        data = pa.decompress(data, page.uncompressed, compression.lower(), asbytes=True)
-    return _longest_entry(data)
+    if codec == UNCOMPRESSED:
+        return _longest_entry(data)
+    if codec not in CODECS or not pa.Codec.is_available(CODECS[codec]):
+        return page.uncompressed
+    return _longest_entry(pa.decompress(data, page.uncompressed, CODECS[codec], asbytes=True))
 
 
 def _longest_entry(data: bytes) -> int:

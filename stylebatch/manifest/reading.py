@@ -1,32 +1,18 @@
 """Opening a manifest by its footers, and streaming any run of its rows."""
 
-import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stylebatch.errors import ManifestError, NotFoundError
-from stylebatch.manifest.footprint import (
-    MAX_FOOTER_BYTES,
-    ExcessError,
-    check_footer,
-    footer_length,
-    rows_at_once,
-)
+from stylebatch.manifest.files import ManifestFile, open_file
 from stylebatch.manifest.rows import Pair, PairMaker, Row, read_rows
-from stylebatch.manifest.schema import (
-    KNOWN_COLUMNS,
-    extra_schema,
-    is_text,
-    readable_columns,
-    schema_problems,
-)
-from stylebatch.objectstore import ObjectFile, ObjectStore, join_uri, parent_uri
+from stylebatch.manifest.schema import extra_schema, readable_columns, schema_problems
+from stylebatch.objectstore import ObjectStore, join_uri, parent_uri
 from stylebatch.quoting import quoted, reason
 from stylebatch.recipe import Recipe
 
@@ -35,62 +21,14 @@ MAX_ROWS = 10_000_000
 """Of a manifest; checking that no two are alike takes 25 bytes for each."""
 MAX_FOOTERS_BYTES = 64 << 20
 """Of the footers of all files, which are held as long as the manifest is."""
+HASH_RANGE = 4 << 20
+"""Bytes that the fingerprint fetches at once."""
 EXTRAS_RUN = 256
 """Rows whose extra columns are looked at together: as many as a unit has unless told."""
 MAX_EXTRA_BYTES = 256 << 20
 """Of the extra columns of such a run, in memory: a part is made of them at once."""
 MAX_ALL_EXTRA_BYTES = 64 << 30
 """Of all extra columns: results repeat them."""
-FOOTER_GUESS = 64 << 10
-"""Bytes from the end of a file that hold nearly every footer."""
-PARQUET_END = b"PAR1"
-READ_BUFFER = 1 << 20
-"""Bytes of a column that are fetched at once, so that a huge row group is never held whole."""
-HASH_RANGE = 4 << 20
-"""Bytes that the fingerprint fetches at once."""
-
-
-@dataclass(frozen=True)
-class ManifestFile:
-    """One Parquet file of a manifest, by its footer."""
-
-    uri: str
-    """Canonical URI."""
-    name: str
-    """Path below the manifest's folder; '' for a manifest that is one file."""
-    size: int
-    """Bytes."""
-    first_row: int
-    """The number of its first row in the whole manifest."""
-    metadata: pq.FileMetaData
-    """The footer."""
-
-    @property
-    def stop_row(self) -> int:
-        """The number of the first row after it."""
-        return self.first_row + int(self.metadata.num_rows)
-
-    @cached_property
-    def schema(self) -> pa.Schema:
-        """The Arrow schema."""
-        return self.metadata.schema.to_arrow_schema()
-
-    @cached_property
-    def edges(self) -> list[int]:
-        """The number of the first row of each row group, and of the first row after the last."""
-        counts = (self.metadata.row_group(i).num_rows for i in range(self.metadata.num_row_groups))
-        return [*itertools.accumulate(counts, initial=self.first_row)]
-
-    def row_groups(self, start: int, stop: int) -> tuple[int, list[int]]:
-        """The row groups with rows from ``start`` to before ``stop``, after the number of their first row."""
-        pairs = enumerate(itertools.pairwise(self.edges))
-        groups = [i for i, (low, high) in pairs if low < stop and high > start]
-        return (self.edges[groups[0]] if groups else stop), groups
-
-    @cached_property
-    def rows_at_once(self) -> dict[tuple[int, tuple[str, ...]], int]:
-        """How many rows may be read at a time, by row group and columns, where that is known."""
-        return {}
 
 
 @dataclass(frozen=True)
@@ -214,41 +152,16 @@ class Manifest:
     def _batches(self, columns: Sequence[str], start: int, stop: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Runs of rows from ``start`` to before ``stop``, each after the number of its first row."""
         for file in self.files:
-            number, groups = file.row_groups(start, stop)
+            number, groups = file.groups_with(start, stop)
             if not groups:
                 continue
-            for batch in self._read(file, columns, groups):
+            for batch in file.batches(self.store, columns, groups):
                 first, last = max(start, number), min(stop, number + batch.num_rows)
                 if first < last:
                     yield first, batch.slice(first - number, last - first)
                 number += batch.num_rows
                 if number >= stop:
                     return
-
-    def _read(
-        self, file: ManifestFile, columns: Sequence[str], groups: Sequence[int]
-    ) -> Iterator[pa.RecordBatch]:
-        texts = [name for name in columns if name in KNOWN_COLUMNS and is_text(file.schema.field(name).type)]
-        with _plain_errors(file.uri):
-            parquet = pq.ParquetFile(
-                ObjectFile(self.store, file.uri),
-                metadata=file.metadata,
-                read_dictionary=texts,  # a text that stands in every row is then there once
-                buffer_size=READ_BUFFER,
-                pre_buffer=False,
-            )
-            for group in groups:
-                rows = self._rows_at_once(file, group, tuple(columns), texts)
-                yield from parquet.iter_batches(rows, [group], list(columns), use_threads=False)
-
-    def _rows_at_once(
-        self, file: ManifestFile, group: int, columns: tuple[str, ...], texts: Sequence[str]
-    ) -> int:
-        key = (group, columns)
-        if key not in file.rows_at_once:
-            read = partial(self.store.get_range, file.uri)
-            file.rows_at_once[key] = rows_at_once(read, file.size, file.metadata, group, columns, texts)
-        return file.rows_at_once[key]
 
 
 def _runs(number: int, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -308,7 +221,7 @@ def _is_set_aside(name: str) -> bool:
 def _open_files(store: ObjectStore, uri: str, names: Sequence[str]) -> Iterator[ManifestFile]:
     first_row = footers = 0
     for name in names:
-        file = _open_file(store, join_uri(uri, name) if name else uri, name, first_row)
+        file = open_file(store, join_uri(uri, name) if name else uri, name, first_row)
         yield file
         first_row = file.stop_row
         footers += int(file.metadata.serialized_size)
@@ -317,46 +230,6 @@ def _open_files(store: ObjectStore, uri: str, names: Sequence[str]) -> Iterator[
                 f"{uri}: the footers of its {len(names)} files have more than {MAX_FOOTERS_BYTES >> 20} MB; "
                 "write fewer and larger row groups"
             )
-
-
-def _open_file(store: ObjectStore, uri: str, name: str, first_row: int) -> ManifestFile:
-    size = store.size(uri)
-    if size == 0:
-        raise ManifestError(f"{uri}: the file is empty (0 bytes); write it again as Parquet")
-    with _plain_errors(uri):
-        metadata = pq.ParquetFile(pa.BufferReader(_end(store, uri, size))).metadata
-        file = ManifestFile(uri, name, size, first_row, metadata)
-        _ = file.schema.names  # a footer may hold a schema that cannot be read
-        if file.edges != sorted(file.edges) or file.edges[-1] != file.stop_row:
-            raise ValueError("its row groups do not have as many rows as the file")
-    return file
-
-
-def _end(store: ObjectStore, uri: str, size: int) -> bytes:
-    """The end of a file with its footer, which has been looked at."""
-    end = store.get_range(uri, max(0, size - FOOTER_GUESS), min(size, FOOTER_GUESS))
-    length = footer_length(end) + 8
-    if not end.endswith(PARQUET_END) or length > size:
-        return end  # the reader says what is wrong with it
-    if length > MAX_FOOTER_BYTES:
-        raise ExcessError(f"the footer has {length} bytes; at most {MAX_FOOTER_BYTES} are read")
-    if length > len(end):
-        end = store.get_range(uri, size - length, length)
-    check_footer(end[-length:-8])
-    return end
-
-
-@contextlib.contextmanager
-def _plain_errors(uri: str) -> Iterator[None]:
-    """Turn what the Parquet reader says into one sentence; errors of the storage pass through."""
-    try:
-        yield
-    except ExcessError as error:
-        raise ManifestError(f"{uri}: {error}") from error
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise ManifestError(
-            f"{uri}: the file is not Parquet, is cut short or is damaged; write it again ({reason(error)})"
-        ) from error
 
 
 def _check_same_columns(first: ManifestFile, other: ManifestFile) -> None:

@@ -1,27 +1,32 @@
-"""The little of Thrift's compact protocol that Parquet's headers need.
+"""The little of Thrift's compact protocol that Parquet's headers need: numbers in structs in lists.
 
-A struct becomes a dictionary of its numbers, lists and structs by field id; texts are skipped. See
-https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.
+See https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md. Where readers could
+differ on what some bytes mean, these are refused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 MAX_DEPTH = 16
-"""Structs within each other; Parquet's headers have five."""
-
+"""Structs and lists within each other; Parquet's headers have nine."""
 MAX_FIELD = 0x7FFF
 """The largest number of a field."""
 
+STOP, TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, STRUCT = 0, 1, 2, 3, 7, 8, 9, 10, 12
+INTEGERS = (4, 5, 6)
+
+Shape = Mapping[int, "Shape | None"]
+"""What to keep of a struct, by field: None for a number, a shape for a struct or each struct of a list."""
 Struct = Mapping[int, Any]
+"""The numbers, structs and lists of structs that were kept, by field."""
 
 
 class TruncatedError(ValueError):
     """The bytes end before the struct does."""
 
 
-class TooManyItemsError(ValueError):
-    """A list is longer than the caller reads."""
+class TooManyStructsError(ValueError):
+    """There are more structs than the caller keeps."""
 
 
 class CompactReader:
@@ -29,59 +34,85 @@ class CompactReader:
 
     Args:
         data: What to read.
-        most_items: The most items of any list.
+        most: How many structs are kept altogether.
     """
 
-    def __init__(self, data: bytes, most_items: int) -> None:
+    def __init__(self, data: bytes, most: int) -> None:
         self.position = 0
         self._data = data
-        self._most_items = most_items
+        self._left = most
 
-    def struct(self, depth: int = 0, last: int | None = None) -> Struct:
-        """The struct at the current position, or its fields up to the one with the number ``last``.
+    def struct(self, shape: Shape, depth: int = 0) -> Struct:
+        """The struct at the current position.
 
         Raises:
-            ValueError: It is damaged, cut short, nested too deep, or a list is too long.
+            ValueError: It is damaged, cut short, or nested too deep.
+            TooManyStructsError: There are more structs than may be kept.
         """
+        self._left -= 1
+        if self._left < 0:
+            raise TooManyStructsError("there are too many structs")
+        kept: dict[int, Any] = {}
+        for number, kind in self._fields(depth):
+            if number in kept:
+                raise ValueError("a field is there twice")
+            if number in shape:
+                kept[number] = self._value(kind, shape[number], depth)
+            else:
+                self._skip(kind, depth)
+        return kept
+
+    def _fields(self, depth: int) -> Any:
+        """The number and kind of each field of a struct; the caller reads or skips its value."""
         if depth > MAX_DEPTH:
             raise ValueError("structs are nested too deep")
-        fields: dict[int, Any] = {}
         number = 0
-        while (head := self._byte()) != 0:
+        while (head := self._byte()) != STOP:
             number = number + (head >> 4) if head >> 4 else self._signed()
-            if number in fields or not 0 < number <= MAX_FIELD:
-                raise ValueError("a field is there twice, or has no number")  # readers would differ on it
-            fields[number] = self._value(head & 0x0F, depth)
-            if number == last:
-                break
-        return fields
+            if not 0 < number <= MAX_FIELD:
+                raise ValueError(f"a field has the number {number}")
+            yield number, head & 0x0F
 
-    def _value(self, kind: int, depth: int) -> Any:
-        match kind:
-            case 1 | 2:
-                return kind == 1
-            case 3:
-                return self._byte()
-            case 4 | 5 | 6:
-                return self._signed()
-            case 7:
-                return self._skip(8)
-            case 8:
-                return self._skip(self._varint())
-            case 9 | 10:
-                return self._list(depth)
-            case 12:
-                return self.struct(depth + 1)
-        raise ValueError(f"there is no type {kind}")
+    def _value(self, kind: int, shape: Shape | None, depth: int) -> Any:
+        if shape is None and kind in INTEGERS:
+            return self._signed()
+        if shape is not None and kind == STRUCT:
+            return self.struct(shape, depth + 1)
+        if shape is not None and kind in (LIST, SET):
+            count, item = self._list_head()
+            if item == STRUCT:
+                return [self.struct(shape, depth + 1) for _ in range(count)]
+        raise ValueError(f"a field is of type {kind}")
 
-    def _list(self, depth: int) -> list[Any]:
+    def _skip(self, kind: int, depth: int) -> None:
+        if kind in INTEGERS:
+            self._varint()
+        elif kind == BINARY:
+            self._advance(self._varint())
+        elif kind in (BYTE, DOUBLE):
+            self._advance(1 if kind == BYTE else 8)
+        elif kind in (LIST, SET):
+            count, item = self._list_head()
+            for _ in range(count):
+                self._skip_item(item, depth + 1)
+        elif kind == STRUCT:
+            for _, inner in self._fields(depth + 1):
+                self._skip(inner, depth + 1)
+        elif kind not in (TRUE, FALSE):
+            raise ValueError(f"there is no type {kind}")
+
+    def _skip_item(self, kind: int, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise ValueError("lists are nested too deep")
+        self._skip(BYTE if kind in (TRUE, FALSE) else kind, depth)  # in a list a truth value takes a byte
+
+    def _list_head(self) -> tuple[int, int]:
+        """How many items a list has, and of which kind; each takes at least a byte."""
         head = self._byte()
         count = head >> 4 if head >> 4 < 15 else self._varint()
-        if count > self._most_items:
-            raise TooManyItemsError(f"a list has {count} items; at most {self._most_items} are read")
-        kind = head & 0x0F
-        read: Callable[[], Any] = self._byte if kind in (1, 2) else lambda: self._value(kind, depth + 1)
-        return [read() for _ in range(count)]
+        if count > len(self._data) - self.position:
+            raise TruncatedError("a list is cut short")
+        return count, head & 0x0F
 
     def _byte(self) -> int:
         if self.position >= len(self._data):
@@ -94,9 +125,9 @@ class CompactReader:
         while True:
             byte = self._byte()
             value |= (byte & 0x7F) << shift
-            shift += 7
             if byte < 0x80:
                 return value
+            shift += 7
             if shift > 63:
                 raise ValueError("a number is too long")
 
@@ -104,7 +135,7 @@ class CompactReader:
         value = self._varint()
         return (value >> 1) ^ -(value & 1)
 
-    def _skip(self, length: int) -> None:
+    def _advance(self, length: int) -> None:
         if length > len(self._data) - self.position:
             raise TruncatedError("it is cut short")
         self.position += length

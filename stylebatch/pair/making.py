@@ -114,7 +114,6 @@ class PictureMaker:
             if not is_out_of_memory(error):
                 raise
             reason = str(error)
-            self.kept = error
         finally:
             watch.end()
             self._monitor.begin()

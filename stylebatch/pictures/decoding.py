@@ -10,6 +10,7 @@ from stylebatch.pictures.colours import to_srgb
 from stylebatch.pictures.headers import (
     DEFAULT_MAX_PIXELS,
     check_header,
+    check_pixels,
     check_size,
     open_header,
     orientation,
@@ -86,6 +87,7 @@ def from_pillow(picture: Image.Image) -> Image.Image:
     """
     source = "the picture"
     with plain_errors(source):
+        check_pixels(picture, source)
         turn = TRANSPOSITIONS.get(orientation(picture))
         rgb = to_srgb(picture, source)
         return rgb if turn is None else rgb.transpose(turn)

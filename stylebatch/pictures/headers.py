@@ -57,7 +57,9 @@ def open_header(data: bytes, source: str) -> ImageFile.ImageFile:
         PictureError: The bytes are empty, or their header is no picture's or damaged.
     """
     with plain_errors(source):
-        return _open(data, source)
+        picture = _open(data, source)
+        check_pixels(picture, source)
+        return picture
 
 
 def header_size(data: bytes, source: str) -> tuple[int, int]:
@@ -90,6 +92,13 @@ def check_header(picture: ImageFile.ImageFile, data: bytes, source: str, max_pix
         _check_tiles(picture, source)
     elif picture.format in ("JPEG", "MPO"):
         _check_scans(data, source)
+
+
+def check_pixels(picture: Image.Image, source: str) -> None:
+    """Raise PictureError for a picture without a single pixel."""
+    if min(picture.size) < 1:
+        width, height = picture.size
+        raise PictureError(f"{source} is {width} x {height} pixels; a picture has at least one")
 
 
 def check_size(size: tuple[int, int], source: str, max_pixels: int) -> None:

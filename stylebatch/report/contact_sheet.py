@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stylebatch.errors import PictureError, StylebatchError
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pictures import decode, from_array, resize
+from stylebatch.quoting import reason
 from stylebatch.recipe import FILE_SUFFIXES
 
 COLUMNS = ("content", "style", "result")
@@ -30,6 +31,10 @@ TILE_GAP = 6
 """Pixels between the style images of one cell."""
 MAX_TILES = 9
 """The most style images of one cell, or one less and how many more there are."""
+MAX_LABEL = 500
+"""Characters of a text that are drawn; a cell has room for fewer."""
+MAX_FILE_BYTES = 1 << 30
+"""Of a picture's file; more is not fetched."""
 PADDING = 18
 """Pixels around the text in a cell."""
 
@@ -173,7 +178,9 @@ def _tiles(count: int) -> list[tuple[int, int, int, int]]:
 
 
 def _read(store: ObjectStore, uri: str) -> Image.Image:
-    data = store.get(uri)
+    data = store.get_range(uri, 0, MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise PictureError(f"{uri} is a file of more than {MAX_FILE_BYTES >> 20} MB")
     return _from_npy(data, uri) if uri.endswith(FILE_SUFFIXES["npy"]) else decode(data, uri)
 
 
@@ -185,8 +192,8 @@ def _from_npy(data: bytes, uri: str) -> Image.Image:
         if not np.isfinite(levels).all():
             raise PictureError(f"{uri} holds values that are not finite")
         return from_array(levels.astype(np.uint8))
-    except (ValueError, TypeError, EOFError) as error:
-        raise PictureError(f"{uri} is not an array of pixels: {error}") from error
+    except (ValueError, TypeError, EOFError, OSError, MemoryError, OverflowError) as error:
+        raise PictureError(f"{uri} is not an array of pixels: {reason(error)}") from error
 
 
 def _draw_caption(draw: ImageDraw.ImageDraw, number: int, row: Row) -> None:
@@ -202,9 +209,10 @@ def _draw_caption(draw: ImageDraw.ImageDraw, number: int, row: Row) -> None:
 
 def _name(row: Row) -> str:
     """The title, if its letters can be drawn, and the pair_id, which can."""
-    title = row.get("title") or ""
+    title = row.get("title")
+    title = title if isinstance(title, str) else ""  # a manifest's own column may hold anything
     plain = _plain(title)
-    is_readable = plain.count("?") == title.count("?")
+    is_readable = plain.count("?") == title[:MAX_LABEL].count("?")
     return f"{plain} ({row['pair_id']})" if plain and is_readable else str(row["pair_id"])
 
 
@@ -276,8 +284,8 @@ def _shortened(text: str, font: Font, room: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """The text in letters that Pillow's own font can draw: accents dropped, others as ``?``."""
-    letters: Iterable[str] = unicodedata.normalize("NFKD", " ".join(text.split()))
+    """The text's beginning in letters that Pillow's own font can draw: accents dropped, others as ``?``."""
+    letters: Iterable[str] = unicodedata.normalize("NFKD", " ".join(text[:MAX_LABEL].split()))
     return "".join(
         letter if _has_glyph(letter) else "?" for letter in letters if not unicodedata.combining(letter)
     )

@@ -14,7 +14,14 @@ from stylebatch.storage.hidden import is_hidden
 from stylebatch.storage.probing import holds_conditions
 from stylebatch.storage.retries import Retries
 from stylebatch.storage.s3_client import S3Connection
-from stylebatch.storage.s3_errors import broken_answers, code_of, s3_errors, status_of, was_sent_again
+from stylebatch.storage.s3_errors import (
+    broken_answers,
+    code_of,
+    is_passing,
+    s3_errors,
+    status_of,
+    was_sent_again,
+)
 from stylebatch.storage.s3_listing import (
     abort_uploads,
     objects_named,
@@ -200,7 +207,7 @@ class S3Store:
             try:
                 return dict(self.client.head_object(Bucket=bucket, Key=key))
             except ClientError as error:
-                if status_of(error) < 500:
+                if not is_passing(status_of(error), code_of(error), None):
                     self._read(uri, Range="bytes=0-0")  # fails with the reason, which HEAD cannot carry
                 raise
 

@@ -98,9 +98,10 @@ def s3_errors(uri: str) -> Iterator[None]:
     """Turn every failure of boto3 inside the block into a StorageError about this URI."""
     from botocore.exceptions import BotoCoreError, ClientError
 
+    failures: tuple[type[Exception], ...] = (BotoCoreError, ClientError, *broken_answers())
     try:
         yield
-    except (BotoCoreError, ClientError, *broken_answers()) as error:
+    except failures as error:
         kind = _s3_error_class(error)
         bucket = uri.removeprefix(S3_SCHEME).partition("/")[0]
         sentence = _S3_SENTENCES[kind].format(bucket=bucket, reason=_reason(error, kind))

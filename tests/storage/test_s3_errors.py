@@ -70,28 +70,29 @@ def test_a_bucket_is_not_an_object(stub: S3Stub) -> None:
         S3Store().get("s3://bucket")
 
 
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [
-        ("503 SlowDown", StorageUnavailableError),
-        ("500 InternalError", StorageUnavailableError),
-        ("529", StorageUnavailableError),
-        ("403 AccessDenied", AccessDeniedError),
-        ("403 Unheard-of", AccessDeniedError),
-        ("400 ExpiredToken", CredentialsError),
-        ("403 RequestTimeTooSkewed", CredentialsError),
-        ("507 XMinioStorageFull", StorageFullError),
-        ("501 NotImplemented", ConfigurationError),
-        ("400 EntityTooLarge", StorageError),
-    ],
-)
-def test_a_refusal_is_told_apart_by_its_code(stub: S3Stub, fault: str, expected: type[StorageError]) -> None:
-    stub.faults += [fault]
-    with pytest.raises(StorageError) as raised:
-        S3Store(retries=ONCE).put("s3://bucket/key", b"x")
-    assert type(raised.value) is expected
-    assert str(raised.value).startswith("s3://bucket/key: ")
-    assert fault.partition(" ")[2] in str(raised.value)
+REFUSALS: dict[str, type[StorageError]] = {
+    "503 SlowDown": StorageUnavailableError,
+    "500 InternalError": StorageUnavailableError,
+    "529": StorageUnavailableError,
+    "403 AccessDenied": AccessDeniedError,
+    "403 Unheard-of": AccessDeniedError,
+    "400 ExpiredToken": CredentialsError,
+    "403 RequestTimeTooSkewed": CredentialsError,
+    "507 XMinioStorageFull": StorageFullError,
+    "501 NotImplemented": ConfigurationError,
+    "400 EntityTooLarge": StorageError,
+}
+
+
+def test_a_refusal_is_told_apart_by_its_code(stub: S3Stub) -> None:
+    store = S3Store(retries=ONCE)
+    for fault, expected in REFUSALS.items():
+        stub.faults[:] = [fault]
+        with pytest.raises(StorageError) as raised:
+            store.put("s3://bucket/key", b"x")
+        assert type(raised.value) is expected, fault
+        assert str(raised.value).startswith("s3://bucket/key: ")
+        assert fault.partition(" ")[2] in str(raised.value)
 
 
 # Addresses
@@ -184,7 +185,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_tried_again(
     def fail(**_event: object) -> None:
         sends.append(1)
         if len(sends) < 3:
-            raise SSLError(endpoint_url="https://host", error=text)
+            raise SSLError(endpoint_url="https://host", error=OSError(text))
 
     store = S3Store(retries=Retries(sleep=lambda seconds: None))
     store.client.meta.events.register("before-send.s3.PutObject", fail)

@@ -111,26 +111,27 @@ class ScriptedSends:
             raise self._error
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        "400",
-        "403 AccessDenied",
-        "403 SignatureDoesNotMatch",
-        "404 NoSuchBucket",
-        "409 ExistingObjectIsDirectory",
-        "411",
-        "501 NotImplemented",
-        "507 XMinioStorageFull",
-        "503 XMinioStorageFull",
-    ],
-)
-def test_what_will_not_pass_is_sent_once(stub: S3Stub, store: S3Store, fault: str) -> None:
-    stub.faults += [fault] * 2
-    with pytest.raises(StorageError) as raised:
-        store.put(URI, DATA)
-    assert not raised.value.can_retry
-    assert stub.requests == [f"PUT {KEY}"]
+LASTING = [
+    "400",
+    "403 AccessDenied",
+    "403 SignatureDoesNotMatch",
+    "404 NoSuchBucket",
+    "409 ExistingObjectIsDirectory",
+    "411",
+    "501 NotImplemented",
+    "507 XMinioStorageFull",
+    "503 XMinioStorageFull",
+]
+
+
+def test_what_will_not_pass_is_sent_once(stub: S3Stub, store: S3Store) -> None:
+    for fault in LASTING:
+        stub.faults[:] = [fault] * 2
+        stub.requests.clear()
+        with pytest.raises(StorageError) as raised:
+            store.put(URI, DATA)
+        assert not raised.value.can_retry, fault
+        assert stub.requests == [f"PUT {KEY}"], fault
 
 
 # For how long
@@ -187,11 +188,29 @@ def test_the_retries_of_thirty_two_threads_are_not_cut_short(stub: S3Stub) -> No
     assert len(stub.requests) == 32 * 11
 
 
+def test_no_pause_but_ours_is_made(monkeypatch: pytest.MonkeyPatch, stub: S3Stub, store: S3Store) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("botocore.endpoint.time.sleep", slept.append)
+    stub.faults += BUSY
+    stub.objects[KEY] = DATA
+    store.get(URI)
+    assert slept == [0.0] * len(BUSY)
+
+
 def test_no_retries_send_once(stub: S3Stub) -> None:
     stub.faults += ["503"] * 2
     with pytest.raises(StorageUnavailableError):
         S3Store(retries=Retries(seconds=0)).get(URI)
     assert len(stub.requests) == 1
+
+
+@pytest.mark.parametrize("fault", ["503", "429"])
+def test_a_busy_server_is_not_asked_for_its_reason(stub: S3Stub, fault: str) -> None:
+    """A HEAD has no body to carry one, and a GET would be retried for as long again."""
+    stub.faults += [fault]
+    with pytest.raises(StorageUnavailableError):
+        S3Store(retries=Retries(seconds=0)).size(URI)
+    assert stub.requests == [f"HEAD {KEY}"]
 
 
 def test_retries_survive_pickling(stub: S3Stub) -> None:

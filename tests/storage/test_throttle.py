@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -70,10 +69,15 @@ def test_the_limit_is_not_raised_while_the_server_throttles_now_and_then() -> No
 def test_a_thread_waits_until_another_leaves() -> None:
     gate = Gate(Limit(1))
     gate.enter()
-    with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(gate.enter)
+    waiting = [threading.Thread(target=gate.enter, daemon=True) for _ in range(8)]
+    for thread in waiting:
+        thread.start()
+    for entered in range(1, 9):
+        assert sum(thread.is_alive() for thread in waiting) >= 8 - entered + 1
         gate.leave()
-        waiting.result(timeout=60)
+    for thread in waiting:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
 
 
 def test_a_gate_lowers_its_limit_by_the_most_that_were_under_way() -> None:
