@@ -105,10 +105,9 @@ def test_what_fields_do_not_need_is_refused(text: str | bytes, problem: str) -> 
 
 def test_nothing_of_a_tag_runs(tmp_path: Path) -> None:
     marker = tmp_path / "it ran"
+    path = f"!!python/object/apply:pathlib.Path ['{marker}']"
     with pytest.raises(RecipeError):
-        fields_of(
-            f"size: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{marker}']]"
-        )
+        fields_of(f"size: !!python/object/apply:pathlib.Path.touch [{path}]")
     assert not marker.exists()
 
 

@@ -88,10 +88,10 @@ class Manifest:
         for number, batch in self._batches(columns, first_row, self.num_rows):
             try:
                 yield from read_rows(batch, number)
-            except ValueError as error:
+            except (ValueError, pa.ArrowException) as error:
                 raise ManifestError(
-                    f"{self.uri}: rows {number} to {number + batch.num_rows - 1}: a text is not UTF-8 "
-                    f"({reason(error)}); write the column as UTF-8 strings"
+                    f"{self.uri}: rows {number} to {number + batch.num_rows - 1}: a text is not UTF-8, or is "
+                    f"damaged ({reason(error)}); write the column as UTF-8 strings"
                 ) from error
 
     def extras(self, first_row: int, count: int) -> pa.Table:
@@ -121,6 +121,7 @@ class Manifest:
         in_run = in_all = 0
         for number, batch in self._batches(self.extra_schema.names, 0, self.num_rows):
             for start, rows in _runs(number, batch):
+                self._check_extra_rows(start, rows)
                 in_run = rows.nbytes + (in_run if start % EXTRAS_RUN else 0)
                 in_all += rows.nbytes
                 if in_run > MAX_EXTRA_BYTES or in_all > MAX_ALL_EXTRA_BYTES:
@@ -129,6 +130,15 @@ class Manifest:
                         f"results: at most {MAX_EXTRA_BYTES >> 20} MB in {EXTRAS_RUN} rows and "
                         f"{MAX_ALL_EXTRA_BYTES >> 30} GB in all; keep large values elsewhere"
                     )
+
+    def _check_extra_rows(self, start: int, rows: pa.RecordBatch) -> None:
+        try:
+            rows.validate(full=True)
+        except (ValueError, pa.ArrowException) as error:
+            raise ManifestError(
+                f"{self.uri}: rows {start} to {start + rows.num_rows - 1}: an extra column is damaged "
+                f"({reason(error)}); write it again"
+            ) from error
 
     def fingerprint(self) -> str:
         """SHA-256 of every file's name below the manifest, length and bytes, as 64 hexadecimal digits.

@@ -1,4 +1,4 @@
-"""A worker process that may take only so much memory: the program that test_memory runs.
+"""A worker process that may take only so much memory: the program that test_running_out runs.
 
 ``python little_memory.py PICTURES FORESIGHT``: it runs a batch of four pairs, once the limit on its address
 space leaves room for so many pictures (by their projected bytes). FORESIGHT is ``foresight``, or ``blind``
