@@ -9,7 +9,7 @@ from s3server import S3Server
 
 @pytest.mark.timeout(480)
 def test_jobs_come_through_kills_and_faults(s3_server: S3Server, tmp_path: Path) -> None:
-    plan = Plan(seed=1, kills=10, minutes=5, pairs=24, gap=(0.0, 2.5))
+    plan = Plan(seed=1, kills=10, minutes=5, pairs=18, gap=(0.0, 2.0))
 
     report = run_trial(plan, s3_server, tmp_path)
 

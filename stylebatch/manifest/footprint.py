@@ -62,7 +62,7 @@ def rows_at_once(
         as_dictionaries: Those of them whose texts the reader leaves in a dictionary, each once.
 
     Raises:
-        ExcessError: Not even one row may.
+        ExcessError: Not even one row may, or what a page comes to cannot be known.
         ValueError: The pages are damaged.
     """
     footprints = dict(_footprints(source, group, frozenset(columns), as_dictionaries))
@@ -113,6 +113,8 @@ def _footprints(
         if _is_part_of(leaf.path, columns):
             try:
                 yield leaf.path, _footprint(source, chunk, leaf, leaf.path in as_dictionaries)
+            except ExcessError as error:
+                raise ExcessError(f"column {quoted(leaf.path)}: {error}") from error
             except (ValueError, pa.ArrowException, OSError) as error:
                 raise ValueError(f"column {quoted(leaf.path)}: {error}") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from stylebatch.manifest.footer import Chunk
+from stylebatch.manifest.footer import Chunk, ExcessError
 from stylebatch.manifest.thrift import CompactReader, Shape, Struct, TruncatedError
 
 MAX_PAGES = 100_000
@@ -72,7 +72,8 @@ def read_pages(read: Read, size: int, chunk: Chunk) -> list[Page]:
         chunk: The column chunk.
 
     Raises:
-        ValueError: A header is damaged, the pages are too many, or their size cannot be known.
+        ExcessError: What a page comes to cannot be known.
+        ValueError: A header is damaged, or the pages are too many.
     """
     stop = chunk.start + chunk.length
     if stop > size:
@@ -124,9 +125,9 @@ def _page(start: int, header: Struct) -> Page:
     )
     encoding = inner.get(encoding_field, PLAIN)
     if encoding in DELTA_ENCODINGS:
-        raise ValueError(
-            f"it is written as {DELTA_ENCODINGS[encoding]}, which does not say how much it comes to; "
-            "write it as PLAIN or with a dictionary"
+        raise ExcessError(
+            f"a page is written as {DELTA_ENCODINGS[encoding]}, which does not say how much it comes to; write "
+            "the file with the encodings PLAIN or RLE_DICTIONARY"
         )
     return Page(start, compressed, uncompressed, values, kind == DICTIONARY_PAGE, encoding == PLAIN)
 

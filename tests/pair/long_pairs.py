@@ -1,8 +1,8 @@
 """A worker process with one batch of three pairs, which may be killed: the program that test_resuming runs.
 
 ``python long_pairs.py FOLDER [EVALUATIONS [PUTS]]`` works in a folder; every evaluation has a checkpoint.
-It kills itself after so many evaluations; or, if PUTS is given, while it writes its next but so many
-checkpoint after them.
+It kills itself after so many evaluations; or, if PUTS is given, in the middle of writing a checkpoint, when
+it has written so many more after them.
 """
 
 import json
