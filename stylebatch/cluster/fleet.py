@@ -22,6 +22,8 @@ CALLS_AT_ONCE = 4
 """Two batches, a question about its activity, and its preparation."""
 MOST_START_FAILURES = 3
 """Workers in a row that may fail to become ready in one place."""
+NODE_DIED = "its node has died"
+"""What Ray says of a worker that went down with its machine before it was ready: nobody's fault."""
 OBJECT_STORE_BYTES = 100 * 2**20
 """For an embedded Ray: nothing large travels through it."""
 
@@ -30,10 +32,28 @@ OBJECT_STORE_BYTES = 100 * 2**20
 class Resources:
     """What Ray has."""
 
-    cpus: int
-    """Processor cores."""
+    cores: tuple[int, ...]
+    """Processor cores of each machine."""
     gpus: int
-    """GPUs."""
+    """GPUs of all."""
+
+    @property
+    def cpus(self) -> int:
+        """Processor cores of all machines."""
+        return sum(self.cores)
+
+    def most_threads(self, workers: int) -> int:
+        """The most threads that so many workers can have each; 0 if there is no place for all.
+
+        A worker is on one machine, so machines whose cores it does not use up are no help to the others.
+        """
+        fits = (
+            threads for threads in range(max(self.cores, default=0), 0, -1) if self._fit(threads) >= workers
+        )
+        return next(fits, 0)
+
+    def _fit(self, threads: int) -> int:
+        return sum(cores // threads for cores in self.cores)
 
 
 @contextmanager
@@ -62,8 +82,9 @@ def connected(address: str | None) -> Iterator[Resources]:
         )
         raise ClusterError(f"{where}: {str(error).splitlines()[0]}") from error
     try:
-        found = dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
-        yield Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+        machines = [node["Resources"] for node in _live_nodes()]
+        cores = tuple(int(machine.get("CPU", 0)) for machine in machines)
+        yield Resources(cores, sum(int(machine.get("GPU", 0)) for machine in machines))
     finally:
         ray.shutdown()
 
@@ -81,7 +102,7 @@ class FleetPlan:
 
 
 def plan_fleet(resources: Resources, workers: int | None, device: str = "auto") -> FleetPlan:
-    """One worker for each GPU; without GPUs, as many as have :data:`THREADS_PER_WORKER` cores each.
+    """One worker for each GPU; without GPUs, one for every :data:`THREADS_PER_WORKER` cores of a machine.
 
     Args:
         resources: What Ray has.
@@ -99,14 +120,15 @@ def plan_fleet(resources: Resources, workers: int | None, device: str = "auto") 
                 f"{count} workers need a GPU each, but Ray has {resources.gpus}; give fewer --workers, "
                 "--device cpu, or --device gpu if the cluster starts its GPU machines on demand"
             )
-        return FleetPlan(count, max(1, min(THREADS_PER_WORKER, resources.cpus // count)), is_gpu=True)
-    count = workers or max(1, resources.cpus // THREADS_PER_WORKER)
+        threads = min(THREADS_PER_WORKER, resources.most_threads(count))
+        return FleetPlan(count, max(1, threads), is_gpu=True)
+    count = workers or sum(max(1, cores // THREADS_PER_WORKER) for cores in resources.cores if cores) or 1
     if count > resources.cpus:
         raise ClusterError(
             f"--workers {count} needs as many processor cores, but Ray has {resources.cpus}; give fewer, or "
             "--device gpu if the cluster starts its GPU machines on demand"
         )
-    return FleetPlan(count, resources.cpus // count, is_gpu=False)
+    return FleetPlan(count, resources.most_threads(count), is_gpu=False)
 
 
 @dataclass
@@ -209,7 +231,10 @@ class Fleet:
                 member.info = ray.get(member.preparing)
                 member.start_failures = 0
             except RayError as error:
-                self._after_start_failure(member, _start_error(error))
+                if NODE_DIED in str(error):
+                    self.replace(member, member.start_failures)
+                else:
+                    self._after_start_failure(member, _start_error(error))
         elif member.has_stalled(time.monotonic(), self._stall_timeout):
             reason = f"it did not become ready within {self._stall_timeout:g} s"
             self._after_start_failure(member, ClusterError(f"a worker cannot start: {reason}"))
@@ -267,10 +292,13 @@ def has_died(member: Member, error: RayError) -> bool:
 
     Ray says of a worker that was lost with its machine that it is unavailable, and knows more only later.
     """
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    machines = {node["NodeID"] for node in nodes if node["Alive"]}
+    machines = {node["NodeID"] for node in _live_nodes()}
     machine = member.info and member.info.machine
     return machine in machines and not isinstance(error, ActorUnavailableError)
+
+
+def _live_nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def one_line(error: object) -> str:

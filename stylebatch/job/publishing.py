@@ -40,9 +40,14 @@ def publish_part(job: Job, store: ObjectStore, unit: int, rows: Sequence[Row]) -
         (parent_uri(layout.checkpoint(unit, "any")), CHECKPOINT_SUFFIXES),
     )
     for folder, suffixes in folders:
-        uris = (stored.uri for stored in store.list(folder))
-        for_each(store.delete, (uri for uri in uris if uri.endswith(suffixes)))
+        _empty(store, folder, suffixes)
     store.delete(reopened_part(layout, unit))
+
+
+def _empty(store: ObjectStore, folder: str, suffixes: tuple[str, ...]) -> None:
+    """Delete what a driver or its workers have put into a folder."""
+    uris = (stored.uri for stored in store.list(folder))
+    for_each(store.delete, (uri for uri in uris if uri.endswith(suffixes)))
 
 
 def _with_kept_rows(job: Job, store: ObjectStore, unit: int, rows: Sequence[Row]) -> list[Row]:
@@ -56,7 +61,8 @@ def _with_kept_rows(job: Job, store: ObjectStore, unit: int, rows: Sequence[Row]
 def publish_success(job: Job, store: ObjectStore, tally: Tally) -> None:
     """Write ``_SUCCESS``: every part is there and every row has ended.
 
-    The caller holds the output's lease and has checked it.
+    Records and checkpoints that came too late, from workers of an earlier driver, are deleted before. The
+    caller holds the output's lease and has checked it.
 
     Raises:
         JobError: They have not; the message lists the parts that are missing.
@@ -75,5 +81,11 @@ def publish_success(job: Job, store: ObjectStore, tally: Tally) -> None:
             f"{job.output} is not complete: {tally.ended} of {job.manifest.num_rows} rows have ended; "
             "run again"
         )
+    layout = job.layout
+    for folder, suffixes in (
+        (layout.all_records, RECORD_SUFFIXES),
+        (layout.all_checkpoints, CHECKPOINT_SUFFIXES),
+    ):
+        _empty(store, folder, suffixes)
     counts = {"rows": job.manifest.num_rows, "ok": tally.ok, "failed": tally.failed}
     store.put(job.layout.success, json.dumps(counts, sort_keys=True).encode())

@@ -126,8 +126,8 @@ def _page(start: int, header: Struct) -> Page:
     encoding = inner.get(encoding_field, PLAIN)
     if encoding in DELTA_ENCODINGS:
         raise ExcessError(
-            f"a page is written as {DELTA_ENCODINGS[encoding]}, which does not say how much it comes to; write "
-            "the file with the encodings PLAIN or RLE_DICTIONARY"
+            f"a page is written as {DELTA_ENCODINGS[encoding]}, which does not say how much it comes to; "
+            "write the file with the encodings PLAIN or RLE_DICTIONARY"
         )
     return Page(start, compressed, uncompressed, values, kind == DICTIONARY_PAGE, encoding == PLAIN)
 

@@ -3,6 +3,7 @@
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import pyarrow as pa
 from pyarrow import types
@@ -84,7 +85,8 @@ def unreadable_columns(schema: pa.Schema) -> frozenset[str]:
     """The known columns that the manifest means to have, but with the wrong type, twice or misspelt."""
     missing = LOCATION_COLUMNS if any(_missing(schema)) else ()
     present = frozenset(schema.names) & frozenset(KNOWN_COLUMNS)
-    misspelt = {near for name in schema.names if (near := _near_miss(schema, name))}
+    absent = _absent(schema)
+    misspelt = {near for name in schema.names if (near := _near_miss(name, absent))}
     return present.union(missing, misspelt) - frozenset(readable_columns(schema))
 
 
@@ -144,22 +146,29 @@ def _type_problem(schema: pa.Schema, name: str) -> str | None:
 
 
 def _misnamed(schema: pa.Schema, reserved: frozenset[str]) -> Iterator[str]:
+    absent = _absent(schema)
     for name in dict.fromkeys(schema.names):
         if name in reserved and name not in KNOWN_COLUMNS:
             yield f"column {quoted(name)} has the name of a result column; rename it"
-        elif near := _near_miss(schema, name):
+        elif near := _near_miss(name, absent):
             yield (
                 f"column {quoted(name)} is not a recipe field (did you mean {near}?); "
                 "rename it if it is meant as an extra column"
             )
 
 
-def _near_miss(schema: pa.Schema, name: str) -> str | None:
+def _absent(schema: pa.Schema) -> tuple[str, ...]:
+    """The known columns that the manifest lacks."""
+    present = frozenset(schema.names)
+    return tuple(known for known in KNOWN_COLUMNS if known not in present)
+
+
+@lru_cache(maxsize=2048)
+def _near_miss(name: str, absent: tuple[str, ...]) -> str | None:
     """The known column that an extra's name is probably meant to be, if the manifest lacks it."""
     if name in KNOWN_COLUMNS or len(name) > LONGEST_NAME:
         return None
     plain = name.strip().lower()
-    absent = [known for known in KNOWN_COLUMNS if known not in schema.names]
     swapped = [known for known in absent if sorted(known) == sorted(plain)]
     near = swapped or difflib.get_close_matches(plain, absent, n=1, cutoff=NEAR_MISS)
     return near[0] if near else None

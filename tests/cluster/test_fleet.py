@@ -1,5 +1,7 @@
 """How many workers, with how many threads."""
 
+import random
+
 import pytest
 
 from stylebatch.cluster.fleet import FleetPlan, Member, Resources, plan_fleet
@@ -27,14 +29,14 @@ from stylebatch.work import Activity
     ],
 )
 def test_the_fleet_suits_the_machine(cpus: int, gpus: int, workers: int | None, plan: FleetPlan) -> None:
-    assert plan_fleet(Resources(cpus, gpus), workers) == plan
+    assert plan_fleet(Resources((cpus,), gpus), workers) == plan
 
 
 def test_more_workers_than_cores_are_refused() -> None:
     with pytest.raises(
         ClusterError, match=r"^--workers 3 needs as many processor cores, but Ray has 2; give fewer, or"
     ):
-        plan_fleet(Resources(2, 0), 3)
+        plan_fleet(Resources((2,), 0), 3)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +53,41 @@ def test_the_user_may_say_what_to_work_on(
     cpus: int, gpus: int, workers: int | None, device: str, plan: FleetPlan
 ) -> None:
     """A cluster that starts GPU machines on demand has none before there is work."""
-    assert plan_fleet(Resources(cpus, gpus), workers, device) == plan
+    assert plan_fleet(Resources((cpus,), gpus), workers, device) == plan
 
 
 @pytest.mark.parametrize("cpus", range(1, 40))
 @pytest.mark.parametrize("workers", [None, 1])
 def test_workers_never_ask_for_more_cores_than_there_are(cpus: int, workers: int | None) -> None:
-    plan = plan_fleet(Resources(cpus, 0), workers)
+    plan = plan_fleet(Resources((cpus,), 0), workers)
     assert 1 <= plan.workers * plan.threads <= cpus
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "plan"),
+    [
+        ((0, 1, 1), 2, FleetPlan(2, 1, is_gpu=False)),
+        ((0, 1, 1, 1, 1), 2, FleetPlan(2, 1, is_gpu=False)),  # two nodes that Ray does not know to be dead
+        ((8, 8), 1, FleetPlan(1, 8, is_gpu=False)),
+        ((8, 8), 3, FleetPlan(3, 4, is_gpu=False)),
+        ((3, 3), 2, FleetPlan(2, 3, is_gpu=False)),
+        ((3, 3), 3, FleetPlan(3, 1, is_gpu=False)),
+        ((2, 2), None, FleetPlan(2, 2, is_gpu=False)),
+        ((0, 16, 4), None, FleetPlan(5, 4, is_gpu=False)),
+    ],
+)
+def test_every_worker_fits_a_machine(cores: tuple[int, ...], workers: int | None, plan: FleetPlan) -> None:
+    """One that fits no machine would wait for ever."""
+    assert plan_fleet(Resources(cores, 0), workers) == plan
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_all_workers_have_a_place_at_once(seed: int) -> None:
+    chance = random.Random(seed)
+    cores = (1, *(chance.randint(0, 9) for _ in range(chance.randint(1, 6))))
+    for workers in range(1, sum(cores) + 1):
+        plan = plan_fleet(Resources(cores, 0), workers)
+        assert sum(number // plan.threads for number in cores) >= workers
 
 
 class TestStalls:

@@ -112,3 +112,16 @@ def test_success_needs_every_row(make_job: JobMaker, store: MemoryStore, tally: 
     with pytest.raises(JobError, match=rf"is not complete: {tally.ended} of 5 rows have ended; run again"):
         publish_success(job, store, tally)
     assert job.layout.success not in store.objects
+
+
+def test_what_came_too_late_goes_before_the_last_word(make_job: JobMaker, store: MemoryStore) -> None:
+    """A worker of a driver that was killed may store its record after the unit's part is there."""
+    job = make_job(rows=2)
+    finish(job, store, 0)
+    put_record(job, store, 0, b"too late")
+    store.put(job.layout.checkpoint(0, "p1"), b"half way")
+    store.put("s3://bucket/out/records/notes.txt", b"somebody's")
+    publish_success(job, store, Tally(ok=2))
+    left = [uri for uri in store.objects if "/records/" in uri or "/checkpoints/" in uri]
+    assert left == ["s3://bucket/out/records/notes.txt"]
+    assert store.calls("put")[-1] == job.layout.success

@@ -89,7 +89,7 @@ def test_one_row_may_hold_all_entries_of_a_list() -> None:
     assert memory(one, 1) == memory(one, 4096) == 2000 + 100 + 1000 * (15 + footprint.ENTRY_BYTES)
 
 
-@pytest.mark.parametrize(("limit", "rows"), [(512 << 20, 4096), (70 << 20, 64), (3 << 20, 1)])
+@pytest.mark.parametrize(("limit", "rows"), [(8 << 30, 4096), (512 << 20, 256), (70 << 20, 64), (3 << 20, 1)])
 def test_the_larger_a_text_may_be_the_fewer_rows_are_read(
     monkeypatch: pytest.MonkeyPatch, limit: int, rows: int
 ) -> None:
