@@ -16,6 +16,7 @@ from PIL import Image
 
 from stylebatch.cluster.driver import run_job
 from stylebatch.cluster.jobs import make_job
+from stylebatch.cluster.options import RunOptions
 from stylebatch.cluster.progress import Progress
 from stylebatch.manifest import write_manifest
 from stylebatch.pictures import decode, read_provenance
@@ -119,7 +120,7 @@ def test_manifest_images_weights_and_output_in_a_bucket(s3_bucket: str) -> None:
     recipe = Recipe(size=32, iterations=3, weights=f"{s3_bucket}/weights/vgg19.bin")
     job = make_job(store, f"{s3_bucket}/in/pairs.parquet", f"{s3_bucket}/out", recipe)
 
-    tally = run_job(job, store, workers=1)
+    tally = run_job(job, store, RunOptions(workers=1))
 
     assert (tally.ok, tally.failed) == (4, 0), tally.error_examples
     rows = read_results(store, f"{s3_bucket}/out").to_pylist()
@@ -157,7 +158,7 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
                 killed.append(worker.process)
                 os.kill(worker.process, signal.SIGKILL)
 
-    tally = run_job(job, store, workers=1, observe=kill_once)
+    tally = run_job(job, store, RunOptions(workers=1), kill_once)
 
     assert len(killed) == 1
     assert (tally.ok, tally.failed) == (3, 0), tally.error_examples

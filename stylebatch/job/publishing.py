@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from stylebatch.errors import JobError
 from stylebatch.job.book import Tally
 from stylebatch.job.identity import Job
-from stylebatch.job.ledger import CHECKPOINT_SUFFIXES, RECORD_SUFFIXES
+from stylebatch.job.ledger import CHECKPOINT_SUFFIXES, RECORD_SUFFIXES, read_ledger, tidy
 from stylebatch.job.parallel import for_each
 from stylebatch.job.parts import reopened_part, reopened_rows
 from stylebatch.objectstore import ObjectStore, parent_uri
@@ -40,14 +40,9 @@ def publish_part(job: Job, store: ObjectStore, unit: int, rows: Sequence[Row]) -
         (parent_uri(layout.checkpoint(unit, "any")), CHECKPOINT_SUFFIXES),
     )
     for folder, suffixes in folders:
-        _empty(store, folder, suffixes)
+        uris = (stored.uri for stored in store.list(folder))
+        for_each(store.delete, (uri for uri in uris if uri.endswith(suffixes)))
     store.delete(reopened_part(layout, unit))
-
-
-def _empty(store: ObjectStore, folder: str, suffixes: tuple[str, ...]) -> None:
-    """Delete what a driver or its workers have put into a folder."""
-    uris = (stored.uri for stored in store.list(folder))
-    for_each(store.delete, (uri for uri in uris if uri.endswith(suffixes)))
 
 
 def _with_kept_rows(job: Job, store: ObjectStore, unit: int, rows: Sequence[Row]) -> list[Row]:
@@ -67,8 +62,8 @@ def publish_success(job: Job, store: ObjectStore, tally: Tally) -> None:
     Raises:
         JobError: They have not; the message lists the parts that are missing.
     """
-    published = {stored.uri for stored in store.list(job.layout.results)}
-    missing = [part for part in map(job.layout.part, job.units) if part not in published]
+    ledger = read_ledger(job, store)
+    missing = [job.layout.part(unit) for unit in job.units if unit not in ledger.finished]
     if missing:
         more = f"\n  and {len(missing) - MOST_NAMED} more" * (len(missing) > MOST_NAMED)
         raise JobError(
@@ -81,11 +76,6 @@ def publish_success(job: Job, store: ObjectStore, tally: Tally) -> None:
             f"{job.output} is not complete: {tally.ended} of {job.manifest.num_rows} rows have ended; "
             "run again"
         )
-    layout = job.layout
-    for folder, suffixes in (
-        (layout.all_records, RECORD_SUFFIXES),
-        (layout.all_checkpoints, CHECKPOINT_SUFFIXES),
-    ):
-        _empty(store, folder, suffixes)
+    tidy(job, store, ledger, check=lambda: None)
     counts = {"rows": job.manifest.num_rows, "ok": tally.ok, "failed": tally.failed}
     store.put(job.layout.success, json.dumps(counts, sort_keys=True).encode())

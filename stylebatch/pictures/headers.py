@@ -142,7 +142,8 @@ def _plain_reason(error: Exception) -> str:
         return "needs more memory to decode than there is"
     if "truncated" in str(error).lower() or isinstance(error, EOFError):
         return "ends too early: the file is truncated"
-    return f"cannot be decoded: the file is damaged or cut off (Pillow says: {reason(error)})"
+    said = reason(error).partition(":")[0]  # behind it Pillow may quote the file, whatever file that is
+    return f"cannot be decoded: the file is damaged or cut off (Pillow says: {said})"
 
 
 def _open(data: bytes, source: str) -> ImageFile.ImageFile:

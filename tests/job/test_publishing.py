@@ -120,8 +120,8 @@ def test_what_came_too_late_goes_before_the_last_word(make_job: JobMaker, store:
     finish(job, store, 0)
     put_record(job, store, 0, b"too late")
     store.put(job.layout.checkpoint(0, "p1"), b"half way")
-    store.put("s3://bucket/out/records/notes.txt", b"somebody's")
+    store.put("s3://bucket/out/records/list.json", b"somebody's")
     publish_success(job, store, Tally(ok=2))
     left = [uri for uri in store.objects if "/records/" in uri or "/checkpoints/" in uri]
-    assert left == ["s3://bucket/out/records/notes.txt"]
+    assert left == ["s3://bucket/out/records/list.json"]
     assert store.calls("put")[-1] == job.layout.success
