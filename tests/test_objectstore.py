@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from stylebatch.errors import NotFoundError, StorageError
@@ -95,6 +97,138 @@ def test_control_characters_and_absurd_lengths_are_refused(text: str) -> None:
         resolve_uri(text)
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("s3://KEY:SEC/SECRET@bucket/key", "S3://KEY:SECRET@bucket/key", "s3:KEY:SECRET@bucket"),
+        *("file://user:SECRET@host/a", "//user:SECRET@host/a", "https://user:SECRET@host/a"),
+        *("https://host/a?X-Amz-Signature=SECRET", "s3://bucket/a?X-Amz-Signature=SECRET&x=1"),
+        *("s3://bucket/a?AWSAccessKeyId=SECRET&Signature=SECRET", "a.png?token=SECRET", "/a.png?sig=SECRET"),
+        *("file:///a%3Fsig=SECRET", "s3://KEY:SECRET@bucket/\n", "s3://KEY:SECRET@bucket/" + "x" * 9999),
+        *("s3://KEY:SECRET" + "x" * 9999 + "@bucket/a", "s3://KEY%3ASECRET@bucket/a"),
+    ],
+    ids=lambda text: text[:40],
+)
+@pytest.mark.parametrize("base", [None, "/data", "s3://bucket/jobs"])
+def test_no_kind_of_credential_is_taken_or_repeated(text: str, base: str | None) -> None:
+    with pytest.raises(StorageError) as raised:
+        resolve_uri(text, base)
+    assert "SECRET" not in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("file:/data/a.png", "/data/a.png"),
+        ("file:///data/a%23b%3F.png", "/data/a#b?.png"),
+        ("FILE:///data/a.png", "/data/a.png"),
+        ("file:///data/%2e%2e/a.png", "/a.png"),
+        ("s3://bucket/%2e%2e/a", "s3://bucket/%2e%2e/a"),
+        ("a\\..\\b.png", "/data/a\\..\\b.png"),
+        ("C:/a.png", "/data/C:/a.png"),
+        ("./s3:/a.png", "/data/s3:/a.png"),
+        ("ﬁle.png", "/data/ﬁle.png"),
+        ("CON.png", "/data/CON.png"),
+    ],
+)
+def test_odd_names_are_names(text: str, expected: str) -> None:
+    assert resolve_uri(text, "/data") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ｓ3://bucket/a", r"\uff533:// locations are not supported"),
+        ("ſ3://bucket/a", r"\u017f3:// locations are not supported"),
+        ("https:/host/a", "https:// locations are not supported"),
+        ("data:image/png;base64,iVBORw0KGgo=", "data:// locations are not supported"),
+        ("javascript://x/%0aalert(1)", "javascript:// locations are not supported"),
+        ("://x", ":// locations are not supported"),
+        ("file://[::1/a", "file:// locations are not supported"),
+        ("https://[::1", "https:// locations are not supported"),
+        ("https://\u2100@x/", "a location must not carry credentials"),
+        ("file:///a?b", "has a ? or # in it; write %3F or %23"),
+        ("file:///a#b", "has a ? or # in it; write %3F or %23"),
+        ("file:///a%00b", "printable characters"),
+        ("file:///a%0Ab", "printable characters"),
+        ("file:///a%1b%5b31m", "printable characters"),
+        ("a\u200b.png", "printable characters"),
+        ("\ufeffa.png", "printable characters"),
+        ("gnp\u202e.exe", "printable characters"),
+        ("a\u2028b", "printable characters"),
+        ("a\ud800b", "printable characters"),
+        ("s3://bücket/a", "names no bucket"),
+        ("s3://buc\u200bket/a", "printable characters"),
+        ("s3:/bucket/a", "in small letters"),
+        ("S3://bucket/a", "in small letters"),
+        ("~no-such-user-here/a", "write the folder out in full"),
+        ("a/" * 3000, "printable characters"),
+    ],
+)
+def test_what_is_no_location_is_said(text: str, said: str) -> None:
+    with pytest.raises(StorageError) as raised:
+        resolve_uri(text, "/data")
+    assert said in str(raised.value)
+    assert str(raised.value).isascii()
+    assert str(raised.value).isprintable()
+
+
+def test_a_relative_location_is_checked_where_it_leads() -> None:
+    for base in ("/" + "folder/" * 500, "s3://bucket/" + "folder/" * 500):
+        with pytest.raises(StorageError, match="it must be 1 to 4096 printable characters"):
+            resolve_uri("a/" * 500, base)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("/proc/self/environ", "/proc", "/proc/kmsg", "/sys/kernel/notes", "file:///proc/self/mem"),
+        *("../../proc/self/environ", "/dev/../proc/1/environ", "//proc/self/environ", "/data/../proc/kcore"),
+    ],
+)
+def test_what_the_machine_says_of_itself_is_no_file(text: str) -> None:
+    with pytest.raises(StorageError, match="what is below /proc and /sys is the machine's word of itself"):
+        resolve_uri(text, "/data")
+
+
+def test_what_only_looks_like_a_system_folder_is_a_folder() -> None:
+    for path in ("/procedures/a", "/data/proc/a", "/system/a", "/dev/shm/a"):
+        assert resolve_uri(path) == path
+
+
+@settings(max_examples=1500, deadline=None, derandomize=True)
+@given(
+    text=st.one_of(
+        st.text(max_size=60),
+        st.text(alphabet="s3:/@?#%.~-ab\\\0\n", max_size=40),
+        st.builds(
+            "".join,
+            st.lists(
+                st.sampled_from(["s3://", "file://", "..", "/", "bucket", "%00", "@", "~", "a"]), max_size=9
+            ),
+        ),
+    ),
+    base=st.sampled_from([None, "/data/job", "s3://bucket/job", "s3://bucket", "/"]),
+)
+def test_any_text_is_a_canonical_location_or_refused(text: str, base: str | None) -> None:
+    try:
+        uri = resolve_uri(text, base)
+    except StorageError as error:
+        message = str(error)
+        assert message.isascii()
+        assert message.isprintable()
+        assert len(message) < 500
+        return
+    assert uri.isprintable()
+    assert len(uri) <= MAX_URI_LENGTH
+    assert uri.startswith(("/", "s3://"))
+    assert not {".", ".."} & set(uri.split("/"))
+    assert resolve_uri(uri, "/elsewhere") == uri
+    if text.startswith("s3://"):
+        assert uri.split("/")[2] == text.split("/")[2]
 
 
 @pytest.mark.parametrize("text", ["s3://", "s3:///key", "s3://a/key", "s3://-bucket/key", "s3://buc ket/key"])

@@ -1,6 +1,9 @@
 """Weights by name, by path and from storage."""
 
+import errno
 import hashlib
+import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,9 @@ import torch
 from inmemory import MemoryStore
 
 from stylebatch.errors import StorageUnavailableError, WeightsError
+from stylebatch.pair import weight_files
 from stylebatch.pair.networks import load_network
-from stylebatch.pair.weight_files import locate_weights
+from stylebatch.pair.weight_files import UNFINISHED, locate_weights
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.families import BUNDLED_SHA256, bundled_weights
 
@@ -100,3 +104,78 @@ def test_the_bundled_file_is_known_wherever_it_lies(machine: Path, network: Any)
 def test_a_stated_family_is_believed() -> None:
     recipe = Recipe(weights=str(bundled_weights()), weights_family="caffe-normalised")
     assert load_network(recipe, MemoryStore()).family == "caffe-normalised"
+
+
+class TestPrivateFolder:
+    """Where fetched weights are kept; its name can be foretold by anybody."""
+
+    def folder(self, machine: Path) -> Path:
+        return machine / f"stylebatch-weights-{os.getuid()}"
+
+    def fetch(self) -> Path:
+        return locate_weights(Recipe(weights=URI), MemoryStore({URI: b"weights"}))
+
+    def test_nobody_else_can_read_or_write_there(self, machine: Path) -> None:
+        path = self.fetch()
+        assert path.parent == self.folder(machine)
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize("mode", [0o777, 0o770, 0o705, 0o750])
+    def test_a_folder_that_others_can_use_is_refused(self, machine: Path, mode: int) -> None:
+        self.folder(machine).mkdir()
+        self.folder(machine).chmod(mode)
+        with pytest.raises(
+            WeightsError, match=r"is not a folder that belongs to this user alone.*set TMPDIR"
+        ):
+            self.fetch()
+
+    def test_a_link_to_a_folder_is_refused(self, machine: Path) -> None:
+        elsewhere = machine / "elsewhere"
+        elsewhere.mkdir(mode=0o700)
+        self.folder(machine).symlink_to(elsewhere)
+        with pytest.raises(WeightsError, match="belongs to this user alone"):
+            self.fetch()
+        assert list(elsewhere.iterdir()) == []
+
+    def test_a_file_in_its_place_is_refused(self, machine: Path) -> None:
+        self.folder(machine).write_bytes(b"")
+        with pytest.raises(WeightsError, match="belongs to this user alone"):
+            self.fetch()
+
+    def test_a_folder_of_another_user_is_refused(
+        self, machine: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+        self.folder(machine).mkdir(mode=0o700)
+        with pytest.raises(WeightsError, match="belongs to this user alone"):
+            self.fetch()
+
+    def test_a_write_that_fails_leaves_nothing(self, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(WeightsError, match=r"cannot be kept on this machine: .*No space left"):
+            self.fetch()
+        assert files(machine) == []
+
+    def test_what_a_killed_process_left_is_removed(self, machine: Path) -> None:
+        self.folder(machine).mkdir(mode=0o700)
+        old, young = (self.folder(machine) / f"{UNFINISHED}{name}" for name in ("old", "young"))
+        for path in (old, young):
+            path.write_bytes(b"half")
+        os.utime(old, (0, 0))
+        assert self.fetch().read_bytes() == b"weights"
+        assert not old.exists()
+        assert young.exists()
+
+    def test_no_more_is_fetched_than_weights_have(
+        self, machine: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(weight_files, "MAX_WEIGHTS_BYTES", 1000)
+        store = MemoryStore({URI: bytes(10**6)})
+        with pytest.raises(WeightsError, match=f"{URI} has more than 1000 bytes"):
+            locate_weights(Recipe(weights=URI), store)
+        assert (URI, 1001) in store.read
+        assert files(machine) == []
