@@ -47,15 +47,21 @@ def quoted(text: str, most: int = MAX_QUOTED) -> str:
 
 def shown(value: Any) -> str:
     """Any value as a message shows it, however large or deep it is; texts as by :func:`quoted`."""
-    text = _SHORT.repr(value)
+    text = _on_one_line(_SHORT.repr(value))
     return text if len(text) <= MAX_QUOTED + 5 else f"{text[:MAX_QUOTED]}..."
 
 
 def reason(error: object) -> str:
     """What a library says, on one line: printable, short, without credentials."""
-    words = " ".join(str(error)[: 10 * MAX_REASON].split())
+    words = _on_one_line(str(error)[: 10 * MAX_REASON])
     safe = _SECRET_PARAMETER.sub(r"\1***", _USER.sub("//***@", words))
-    return "".join(letter if letter.isprintable() else "?" for letter in safe[:MAX_REASON]).rstrip(".")
+    return safe[:MAX_REASON].rstrip(".")
+
+
+def _on_one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 def _redacted(text: str) -> str:
