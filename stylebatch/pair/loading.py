@@ -17,6 +17,7 @@ from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.cache import ByteCache
 from stylebatch.pictures import (
     DEFAULT_MAX_PIXELS,
+    MAX_FILE_BYTES,
     decode,
     header_size,
     output_size,
@@ -29,8 +30,6 @@ from stylebatch.synthesis.synthesize import white_noise
 
 MAX_OUTPUT_PIXELS = 16384**2
 """No picture is made larger, whatever its aspect ratio makes of the recipe's size."""
-MAX_FILE_BYTES = 1 << 30
-"""Of an image file; more is not fetched, whatever the storage says that there is."""
 LARGE_FILE_BYTES = 1 << 26
 """A file that is not smaller is fetched and decoded while no other large picture is."""
 LARGE_PIXELS = 1 << 24

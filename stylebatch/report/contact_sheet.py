@@ -13,8 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stylebatch.errors import PictureError, StylebatchError
 from stylebatch.objectstore import ObjectStore
-from stylebatch.pictures import decode, from_array, resize
-from stylebatch.quoting import reason
+from stylebatch.pictures import MAX_FILE_BYTES, decode, from_array, resize
 from stylebatch.recipe import FILE_SUFFIXES
 
 COLUMNS = ("content", "style", "result")
@@ -33,8 +32,6 @@ MAX_TILES = 9
 """The most style images of one cell, or one less and how many more there are."""
 MAX_LABEL = 500
 """Characters of a text that are drawn; a cell has room for fewer."""
-MAX_FILE_BYTES = 1 << 30
-"""Of a picture's file; more is not fetched."""
 PADDING = 18
 """Pixels around the text in a cell."""
 
@@ -193,7 +190,7 @@ def _from_npy(data: bytes, uri: str) -> Image.Image:
             raise PictureError(f"{uri} holds values that are not finite")
         return from_array(levels.astype(np.uint8))
     except (ValueError, TypeError, EOFError, OSError, MemoryError, OverflowError) as error:
-        raise PictureError(f"{uri} is not an array of pixels: {reason(error)}") from error
+        raise PictureError(f"{uri} is no array of numbers (height, width, 3), or is damaged") from error
 
 
 def _draw_caption(draw: ImageDraw.ImageDraw, number: int, row: Row) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -94,10 +95,24 @@ def test_files_without_provenance(data: bytes) -> None:
         ("9" * 10_000, "not JSON"),
         ("[1, 2]", "not a JSON object"),
         ("null", "not a JSON object"),
+        ('{"a":' * 9 + "1" + "}" * 9, "not a JSON object"),
+        ('{"a":' + "[" * 400 + "]" * 400 + "}", "not a JSON object of at most 8 levels"),
         ("\x00\xff", "not JSON"),
         (" " * 1_048_577, "1048577 characters long"),
     ],
-    ids=["empty", "text", "deep", "deep object", "huge number", "list", "null", "bytes", "too long"],
+    ids=[
+        "empty",
+        "text",
+        "deep",
+        "deep object",
+        "huge number",
+        "list",
+        "null",
+        "nine levels",
+        "lists",
+        "bytes",
+        "too long",
+    ],
 )
 def test_damaged_provenance(text: str, reason: str) -> None:
     files = [png_saying(text)]
@@ -106,6 +121,20 @@ def test_damaged_provenance(text: str, reason: str) -> None:
     for data in files:
         with pytest.raises(PictureError, match=f"the provenance in x is damaged: it is {reason}"):
             read_provenance(data, "x")
+
+
+def test_eight_levels_are_read() -> None:
+    text = '{"a":' * 8 + "1" + "}" * 8
+    assert read_provenance(png_saying(text), "x") == json.loads(text)
+
+
+@pytest.mark.parametrize("text", ["\x1b[31m", "\u202egnp", "\ud800", "\x00", "\x9b31m"])
+def test_what_is_read_is_safe_on_a_terminal_as_yaml(text: str) -> None:
+    provenance = read_provenance(png_saying(json.dumps({"pair_id": text, text: 1})), "x")
+    assert provenance == {"pair_id": text, text: 1}
+    shown = yaml.safe_dump(provenance)
+    assert shown.replace("\n", "").isprintable()
+    assert shown.isascii()
 
 
 def test_a_compressed_bomb_is_refused() -> None:

@@ -1,6 +1,7 @@
 """The contact sheet, by its pixels."""
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,9 @@ class CountingStore(LocalStore):
     def __init__(self) -> None:
         self.reads: list[str] = []
 
-    def get(self, uri: str) -> bytes:
+    def get_range(self, uri: str, start: int, length: int) -> bytes:
         self.reads.append(uri)
-        return super().get(uri)
+        return super().get_range(uri, start, length)
 
 
 @pytest.fixture
@@ -195,6 +196,31 @@ class TestPlaceholders:
         assert box_of(cell(sheet, 0, RESULT), BLUE)
 
 
+def npy_of(kind: str, shape: tuple[int, ...]) -> bytes:
+    """The beginning of an array's file, and a little more."""
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(118)
+    return b"\x93NUMPY\x01\x00v\x00" + header[:-1] + b"\n" + bytes(64)
+
+
+class TestLabels:
+    """A manifest's own column is the title."""
+
+    @pytest.mark.parametrize(
+        "title",
+        [
+            *("x" * 10**6, "\ufdfa" * 10**5, "e" + "\u0301" * 10**5, " " * 10**6 + "x", "a\n" * 10**5),
+            *("\x1b[31m\0\u202egnp", 7, 1.5, True, b"\xff", ["a"], {"a": 1}, None, ""),
+        ],
+        ids=lambda title: repr(title)[:12],
+    )
+    def test_whatever_it_holds_the_sheet_is_drawn_at_once(self, row: dict[str, Any], title: Any) -> None:
+        table = pa.Table.from_pylist([row], schema=SCHEMA).append_column("title", pa.array([title]))
+        started = time.process_time()
+        data = contact_sheet(LocalStore(), table)
+        assert time.process_time() - started < 5
+        assert Image.open(io.BytesIO(data)).size == sheet_size(1, False)
+
+
 class TestNpy:
     def test_is_clipped_and_shown(self, row: dict[str, Any], tmp_path: Path) -> None:
         pixels = np.zeros((60, 80, 3), np.float32)
@@ -212,6 +238,12 @@ class TestNpy:
             np.zeros((0, 4, 3), np.float32),
             b"\x93NUMPY\x01\x00v\x00{'descr'",
             b"",
+            npy_of("<f4", (10**6, 10**6, 3)),
+            npy_of("<f4", (10**15, 10**15, 10**15)),
+            npy_of("|O", (4, 4, 3)),
+            npy_of("<f4", (-1, 4, 3)),
+            b"PK\x05\x06" + bytes(18),
+            b"\x80\x04cos\nsystem\n(U\x04lstR.",
         ],
     )
     def test_other_content_is_a_placeholder(self, row: dict[str, Any], tmp_path: Path, content: Any) -> None:
