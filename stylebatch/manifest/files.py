@@ -18,7 +18,7 @@ from stylebatch.manifest.footer import (
     footer_length,
     row_groups,
 )
-from stylebatch.manifest.footprint import Source, rows_at_once
+from stylebatch.manifest.footprint import Plan, Source, plan_reading
 from stylebatch.manifest.schema import KNOWN_COLUMNS, is_text
 from stylebatch.objectstore import ObjectFile, ObjectStore
 from stylebatch.quoting import reason
@@ -63,8 +63,8 @@ class ManifestFile:
         return [*itertools.accumulate((group.rows for group in self.groups), initial=self.first_row)]
 
     @cached_property
-    def _rows_known(self) -> dict[tuple[int, tuple[str, ...]], int]:
-        """How many rows may be read at a time, by row group and columns, where that is known."""
+    def _plans(self) -> dict[tuple[int, tuple[str, ...]], Plan]:
+        """How row groups are read, by number and columns, where that is known."""
         return {}
 
     def groups_with(self, start: int, stop: int) -> tuple[int, list[int]]:
@@ -83,26 +83,29 @@ class ManifestFile:
             StorageError: It cannot be fetched.
         """
         texts = [name for name in columns if name in KNOWN_COLUMNS and is_text(self.schema.field(name).type)]
+        kept, reader = None, None
         with plain_errors(self.uri):
-            parquet = pq.ParquetFile(
-                ObjectFile(store, self.uri),
-                metadata=self.metadata,
-                read_dictionary=texts,  # a text that stands in every row is then there once
-                buffer_size=READ_BUFFER,
-                pre_buffer=False,
-            )
             for group in groups:
-                rows = self._rows_at_once(store, columns, texts, group)
-                yield from parquet.iter_batches(rows, [group], list(columns), use_threads=False)
+                plan = self._plan(store, columns, texts, group)
+                if reader is None or plan.dictionaries != kept:
+                    kept, reader = plan.dictionaries, self._reader(store, plan.dictionaries)
+                yield from reader.iter_batches(plan.rows, [group], list(columns), use_threads=False)
 
-    def _rows_at_once(
-        self, store: ObjectStore, columns: Sequence[str], texts: Sequence[str], group: int
-    ) -> int:
+    def _reader(self, store: ObjectStore, dictionaries: Sequence[str]) -> pq.ParquetFile:
+        return pq.ParquetFile(
+            ObjectFile(store, self.uri),
+            metadata=self.metadata,
+            read_dictionary=list(dictionaries),
+            buffer_size=READ_BUFFER,
+            pre_buffer=False,
+        )
+
+    def _plan(self, store: ObjectStore, columns: Sequence[str], texts: Sequence[str], group: int) -> Plan:
         key = (group, tuple(columns))
-        if key not in self._rows_known:
+        if key not in self._plans:
             source = Source(partial(store.get_range, self.uri), self.size, self.metadata.schema)
-            self._rows_known[key] = rows_at_once(source, self.groups[group], columns, texts)
-        return self._rows_known[key]
+            self._plans[key] = plan_reading(source, self.groups[group], columns, texts)
+        return self._plans[key]
 
 
 def open_file(store: ObjectStore, uri: str, name: str, first_row: int) -> ManifestFile:

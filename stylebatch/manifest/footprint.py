@@ -5,7 +5,7 @@ row. The reader believes what the pages' headers say, so they are looked at firs
 be honest; the message says how to write it otherwise.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from stylebatch.quoting import quoted
 
 MAX_DECODED_BYTES = 512 << 20
 """What pages, dictionaries and values may take at once; fewer rows are read at a time to stay below."""
+MAX_UNPACKED_BYTES = 16 << 30
+"""What the dictionary of one column may put into all cells of a row group, each text where it stands."""
 ROWS_AT_ONCE = (4096, 1024, 256, 64, 16, 4, 1)
 """How many rows are read at a time: the first number that stays within bounds."""
 ENTRY_BYTES = 12
@@ -50,22 +52,50 @@ class Footprint:
     """Whether it is in a list, so that one row may hold all entries."""
 
 
-def rows_at_once(
-    source: Source, group: RowGroup, columns: Sequence[str], as_dictionaries: Collection[str] = ()
-) -> int:
-    """How many rows of a row group may be read at a time within :data:`MAX_DECODED_BYTES`.
+@dataclass(frozen=True)
+class Plan:
+    """How a row group is read in bounded memory."""
+
+    rows: int
+    """How many rows at a time."""
+    dictionaries: tuple[str, ...]
+    """The columns whose texts the reader leaves in their dictionary: one that stands in every row is then
+    there once. It must be whole: the reader would add to it what is written out, and hold all of it."""
+
+
+def plan_reading(source: Source, group: RowGroup, columns: Sequence[str], texts: Collection[str]) -> Plan:
+    """How a row group is read within :data:`MAX_DECODED_BYTES`.
 
     Args:
         source: The file.
         group: One of its row groups.
         columns: Names of the columns that will be read.
-        as_dictionaries: Those of them whose texts the reader leaves in a dictionary, each once.
+        texts: Those of them that are texts and may stay in their dictionary.
 
     Raises:
-        ExcessError: Not even one row may, or what a page comes to cannot be known.
+        ExcessError: Not even one row may be read at a time, all come to more than
+            :data:`MAX_UNPACKED_BYTES`, or what a page comes to cannot be known.
         ValueError: The pages are damaged.
     """
-    footprints = dict(_footprints(source, group, frozenset(columns), as_dictionaries))
+    footprints = dict(_footprints(source, group, frozenset(columns), texts))
+    _check_unpacked(footprints)
+    rows = _rows_at_once(footprints)
+    kept = (path for path, one in footprints.items() if path in texts and _is_all_in_dictionary(one.pages))
+    return Plan(rows, tuple(kept))
+
+
+def _check_unpacked(footprints: Mapping[str, Footprint]) -> None:
+    for path, footprint in footprints.items():
+        entries = sum(page.values for page in footprint.pages if not page.is_plain)
+        if entries * footprint.longest_entry > MAX_UNPACKED_BYTES:
+            raise ExcessError(
+                f"column {quoted(path)} of a row group could come to more than "
+                f"{MAX_UNPACKED_BYTES >> 30} GB: its dictionary has a text of {footprint.longest_entry} "
+                "bytes; keep large values elsewhere"
+            )
+
+
+def _rows_at_once(footprints: Mapping[str, Footprint]) -> int:
     for rows in ROWS_AT_ONCE:
         if sum(memory(footprint, rows) for footprint in footprints.values()) <= MAX_DECODED_BYTES:
             return rows
@@ -74,6 +104,10 @@ def rows_at_once(
         f"a row group could take more than {MAX_DECODED_BYTES >> 20} MB of memory to read, most of it for "
         f"column {quoted(largest)}; write smaller row groups and keep large values elsewhere"
     )
+
+
+def _is_all_in_dictionary(pages: Iterable[Page]) -> bool:
+    return not any(page.is_plain for page in pages)
 
 
 def memory(footprint: Footprint, rows: int) -> int:
@@ -105,26 +139,27 @@ def _is_part_of(path: str, columns: frozenset[str]) -> bool:
 
 
 def _footprints(
-    source: Source, group: RowGroup, columns: frozenset[str], as_dictionaries: Collection[str]
+    source: Source, group: RowGroup, columns: frozenset[str], texts: Collection[str]
 ) -> Iterator[tuple[str, Footprint]]:
     """The footprint of each leaf of these columns, after its path."""
     for i, chunk in enumerate(group.chunks):
         leaf = source.schema.column(i)
         if _is_part_of(leaf.path, columns):
             try:
-                yield leaf.path, _footprint(source, chunk, leaf, leaf.path in as_dictionaries)
+                yield leaf.path, _footprint(source, chunk, leaf, leaf.path in texts)
             except ExcessError as error:
                 raise ExcessError(f"column {quoted(leaf.path)}: {error}") from error
             except (ValueError, pa.ArrowException, OSError) as error:
                 raise ValueError(f"column {quoted(leaf.path)}: {error}") from error
 
 
-def _footprint(source: Source, chunk: Chunk, leaf: Any, stays_in_dictionary: bool) -> Footprint:
+def _footprint(source: Source, chunk: Chunk, leaf: Any, may_stay: bool) -> Footprint:
     pages = read_pages(source.read, source.size, chunk)
+    values = tuple(page for page in pages if not page.is_dictionary)
     dictionaries = [page for page in pages if page.is_dictionary]
-    repeating = [] if stays_in_dictionary else dictionaries
+    repeating = [] if may_stay and _is_all_in_dictionary(values) else dictionaries
     return Footprint(
-        pages=tuple(page for page in pages if not page.is_dictionary),
+        pages=values,
         dictionary_bytes=sum(page.uncompressed for page in dictionaries),
         longest_entry=max((_longest(source.read, page, chunk, leaf) for page in repeating), default=0),
         is_repeated=leaf.max_repetition_level > 0,
@@ -133,7 +168,6 @@ def _footprint(source: Source, chunk: Chunk, leaf: Any, stays_in_dictionary: boo
 
 def _longest(read: Read, dictionary: Page, chunk: Chunk, leaf: Any) -> int:
     """The longest value that a dictionary can put into a cell, in bytes, besides :data:`ENTRY_BYTES`."""
-    if leaf.physical_type != "BYTE_ARRAY":
-        return max(0, int(leaf.length))
-    is_repeated = leaf.max_repetition_level > 0
-    return longest_text(read, dictionary, chunk.codec) if is_repeated else dictionary.uncompressed
+    if leaf.physical_type == "BYTE_ARRAY":
+        return longest_text(read, dictionary, chunk.codec)
+    return max(0, int(leaf.length))

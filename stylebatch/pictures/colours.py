@@ -14,7 +14,7 @@ GREY_MODES = ("1", "L", "LA", "La")
 WHITE_LEVELS = {"I": 65535, "I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I;16N": 65535, "F": 1}
 """The value of white in modes of more than 8 bits. Black is 0. ``Image.convert`` would clip at 255."""
 
-BAND_PIXELS = 1 << 22
+BAND_PIXELS = 1 << 20
 """Pixels that are converted at once."""
 
 PROFILED_MODES = {"1": "L", "L": "L", "CMYK": "CMYK"}

@@ -78,8 +78,11 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         **BIG_DICTIONARY,
     ),
     "the same in an extra column": lambda: parquet(
-        {"content": [f"{i}" for i in range(10_000)], "note": one_in_every_row("x" * 2**21, 10_000)},
+        {"content": [f"{i}" for i in range(1000)], "note": one_in_every_row("x" * 2**21, 1000)},
         **BIG_DICTIONARY,
+    ),
+    "the same in 100,000 rows of an extra column": lambda: parquet(
+        {"content": ["a"] * 100_000, "note": one_in_every_row("x" * 2**20, 100_000)}, **BIG_DICTIONARY
     ),
     "the same in an extra column's lists": lambda: parquet(
         {"content": ["a"] * 10_000, "note": in_lists(one_in_every_row("x" * 2**20, 10_000))},

@@ -1,8 +1,6 @@
 """The decoder against a corpus: whatever the bytes, a picture or a PictureError, and soon."""
 
 import contextlib
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +18,7 @@ from hostile.pictures import (
     postscript,
     progressive_scans,
 )
+from hostile.running import run_apart
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inmemory import MemoryStore, picture_bytes
@@ -135,17 +134,6 @@ def test_the_scans_of_ordinary_files_are_decoded() -> None:
     assert decode(progressive_scans(MAX_JPEG_SCANS - 10), "x").size == (512, 512)
 
 
-MEASURE = """
-import resource, sys
-from pathlib import Path
-from stylebatch.pictures import decode
-data = Path(sys.argv[1]).read_bytes()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-width, height = decode(data, "x").size
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (width * height))
-"""
-
-
 @pytest.mark.parametrize(("bits", "colour", "bytes_per_pixel"), [(8, 0, 1), (16, 0, 2), (8, 4, 2), (8, 6, 4)])
 def test_decoding_takes_nine_bytes_a_pixel(
     tmp_path: Path, bits: int, colour: int, bytes_per_pixel: int
@@ -153,9 +141,9 @@ def test_decoding_takes_nine_bytes_a_pixel(
     path, side = tmp_path / "x.png", 5000
     pixels = compressed_zeros(side * (side * bytes_per_pixel + 1))
     path.write_bytes(png(side, side, pixels, bits, colour))
-    command = [sys.executable, "-c", MEASURE, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 12  # and a band of 4 million pixels, which weighs more here than in a bomb
+    decoded, growth = run_apart("decode", path)
+    assert decoded == side**2
+    assert growth * 2**20 / decoded < 10  # with a band of a million pixels
 
 
 class TestLoading:

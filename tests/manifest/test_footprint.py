@@ -12,7 +12,7 @@ import pytest
 
 from stylebatch.manifest import footprint, pages
 from stylebatch.manifest.footer import ExcessError, check_schema, footer_length, row_groups
-from stylebatch.manifest.footprint import Footprint, Source, memory, rows_at_once
+from stylebatch.manifest.footprint import Footprint, Plan, Source, memory, plan_reading
 from stylebatch.manifest.pages import Page, read_pages
 
 ROWS = 50_000
@@ -89,42 +89,66 @@ def test_one_row_may_hold_all_entries_of_a_list() -> None:
     assert memory(one, 1) == memory(one, 4096) == 2000 + 100 + 1000 * (15 + footprint.ENTRY_BYTES)
 
 
-@pytest.mark.parametrize(("limit", "rows"), [(8 << 30, 4096), (512 << 20, 256), (70 << 20, 64), (3 << 20, 1)])
+@pytest.mark.parametrize(
+    ("limit", "rows"), [(512 << 20, 4096), (70 << 20, 256), (3 << 20, 16), (2_000_000, 4)]
+)
 def test_the_larger_a_text_may_be_the_fewer_rows_are_read(
     monkeypatch: pytest.MonkeyPatch, limit: int, rows: int
 ) -> None:
     monkeypatch.setattr(footprint, "MAX_DECODED_BYTES", limit)
     columns = {"content": ["x" * 100_000, "y"] * 10 + [str(i) * 10_000 for i in range(50, 90)]}
-    assert rows_at_once(*file_of(columns), ["content"]) == rows
+    assert plan_reading(*file_of(columns), ["content"], texts=[]).rows == rows
 
 
 def test_a_text_that_the_reader_leaves_in_its_dictionary_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint, "MAX_DECODED_BYTES", 1 << 20)
     source, group = file_of({"content": ["x" * 100_000, "y"]})
-    assert rows_at_once(source, group, ["content"]) == 4
-    assert rows_at_once(source, group, ["content"], as_dictionaries=["content"]) == 4096
+    assert plan_reading(source, group, ["content"], texts=[]) == Plan(4, ())
+    assert plan_reading(source, group, ["content"], texts=["content"]) == Plan(4096, ("content",))
+
+
+def test_a_dictionary_that_is_not_whole_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{i:0100d}" for i in range(2000)]
+    options = {"dictionary_pagesize_limit": 10_000, "data_page_size": 1000}
+    source, group = file_of({"content": texts, "pooling": ["max"] * 2000}, **options)
+    plan = plan_reading(source, group, ["content", "pooling"], texts=["content", "pooling"])
+    assert plan == Plan(4096, ("pooling",))
+    monkeypatch.setattr(footprint, "MAX_DECODED_BYTES", 500_000)
+    assert plan_reading(source, group, ["content"], texts=["content"]) == Plan(1024, ())
+
+
+def test_a_dictionary_that_comes_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, group = file_of({"note": ["x" * 10_000, "y"] * 1000})
+    monkeypatch.setattr(footprint, "MAX_UNPACKED_BYTES", 2000 * 10_000)
+    assert plan_reading(source, group, ["note"], texts=[]).rows == 4096
+    monkeypatch.setattr(footprint, "MAX_UNPACKED_BYTES", 2000 * 10_000 - 1)
+    with pytest.raises(
+        ExcessError, match=r"column 'note' of a row group could come to .* a text of 10000 bytes"
+    ):
+        plan_reading(source, group, ["note"], texts=[])
+    assert plan_reading(source, group, ["note"], texts=["note"]).dictionaries == ("note",)
 
 
 def test_a_row_that_could_be_too_large_is_refused_by_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint, "MAX_DECODED_BYTES", 1 << 20)
     source, group = file_of({"a.b": ["x"], "note": ["x" * 600_000], "other": ["y" * 600_000]})
     with pytest.raises(ExcessError, match="more than 1 MB of memory to read, most of it for column 'note'"):
-        rows_at_once(source, group, ["note"])
-    assert rows_at_once(source, group, ["a.b"]) == 4096
+        plan_reading(source, group, ["note"], texts=[])
+    assert plan_reading(source, group, ["a.b"], texts=[]).rows == 4096
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
 def test_encodings_that_hide_how_much_they_come_to_are_refused(encoding: str) -> None:
     file = file_of({"content": ["a"]}, use_dictionary=False, column_encoding={"content": encoding})
     with pytest.raises(ExcessError, match=f"column 'content': a page is written as {encoding}"):
-        rows_at_once(*file, ["content"])
+        plan_reading(*file, ["content"], texts=[])
 
 
 def test_pages_outside_the_file_are_damage() -> None:
     source, group = file_of({"content": ["a"]})
     small = Source(source.read, group.chunks[0].start + 5, source.schema)
     with pytest.raises(ValueError, match="column 'content': its pages are outside the file"):
-        rows_at_once(small, group, ["content"])
+        plan_reading(small, group, ["content"], texts=[])
 
 
 def test_a_header_that_was_changed_is_damage() -> None:
@@ -136,7 +160,7 @@ def test_a_header_that_was_changed_is_damage() -> None:
         for value in (0, 1, 127, 255):
             bad = good[:place] + bytes([value]) + good[place + 1 :]
             try:
-                rows_at_once(Source(partial(part_of, bad), len(bad), source.schema), group, ["content"])
+                plan_reading(Source(partial(part_of, bad), len(bad), source.schema), group, ["content"], [])
             except (ValueError, ExcessError):
                 refused += 1
     assert refused > 40
