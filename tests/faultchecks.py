@@ -13,10 +13,8 @@ import pyarrow.parquet as pq
 LOSSES = ("loss", "content_loss", "style_loss", "solver_loss")
 TOLERANCE = 0.1
 """Between losses of a pair that ran in a batch and alone, relative; see docs/conventions.md."""
-ALLOWED = re.compile(
-    r"job\.json|_SUCCESS|images/\d{6}/[^/]+|results/part-\d{6}\.parquet|\.stylebatch-[0-9a-f]{32}\.tmp"
-)
-"""Names of what may be there at the end; the last is hidden, and swept by a run an hour later."""
+ALLOWED = re.compile(r"job\.json|_SUCCESS|images/\d{6}/[^/]+|results/part-\d{6}\.parquet")
+"""Names of what may be there at the end."""
 
 Objects = Mapping[str, bytes]
 """The objects of an output by name, relative to the output."""

@@ -37,7 +37,7 @@ FIXED = Counter(
     {
         ("PUT", "job.json"): 1,
         ("GET", "other"): 5,
-        ("GET", "list"): 14,
+        ("GET", "list"): 16,
         ("HEAD", "other"): 2,
         ("PUT", "other"): 5,  # finding out whether conditional puts work; _SUCCESS
         ("DELETE", "other"): 1,

@@ -122,9 +122,9 @@ def show(options: argparse.Namespace) -> int:
     import yaml
 
     from stylebatch.objectstore import resolve_uri
-    from stylebatch.pictures import read_provenance
+    from stylebatch.pictures import fetch, read_provenance
     from stylebatch.storage import UriStore
 
-    provenance = read_provenance(UriStore().get(resolve_uri(options.file)), options.file)
+    provenance = read_provenance(fetch(UriStore(), resolve_uri(options.file)), options.file)
     print(yaml.safe_dump(provenance, sort_keys=False, default_flow_style=None, width=110), end="")
     return ALL_OK

@@ -16,6 +16,8 @@ IMAGE_SUFFIXES = tuple(FILE_SUFFIXES.values())
 
 LEFTOVER_SECONDS = 3600.0
 """What an interrupted put has left is removed when it is so old that nobody can still be at work on it."""
+DRIVER_LEFTOVER_SECONDS = 1.0
+"""The same in the output's own folder, where only drivers put small objects, one after the other."""
 
 UnitObjects = Mapping[int, frozenset[str]]
 """URIs by unit."""
@@ -101,15 +103,15 @@ def sweep_leftovers(job: Job, store: ObjectStore, ledger: Ledger) -> Iterator[st
     """Remove what interrupted puts have left where work was going on; yields what should be said about it."""
     busy = [uri for of in (ledger.records, ledger.checkpoints) for uris in of.values() for uri in uris]
     images = [job.layout.images(unit) for unit in ledger.records.keys() | ledger.checkpoints.keys()]
-    folders = {job.output, job.layout.results, job.layout.reopened, *map(parent_uri, busy), *images}
+    folders = {job.layout.results, job.layout.reopened, *map(parent_uri, busy), *images}
     return sweep(store, sorted(folders))
 
 
-def sweep(store: ObjectStore, folders: Iterable[str]) -> Iterator[str]:
+def sweep(store: ObjectStore, folders: Iterable[str], older_than: float = LEFTOVER_SECONDS) -> Iterator[str]:
     """Remove what interrupted puts have left in these folders. Where that is not possible, it is said."""
     for folder in folders:
         try:
-            store.sweep(folder, LEFTOVER_SECONDS)
+            store.sweep(folder, older_than)
         except StorageError as error:
             if error.stops_job:
                 raise

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from stylebatch.job.book import Tally
 from stylebatch.job.identity import Job, claim_output
 from stylebatch.job.lease import Lease
-from stylebatch.job.ledger import Ledger, read_ledger, sweep_leftovers, tidy
+from stylebatch.job.ledger import DRIVER_LEFTOVER_SECONDS, Ledger, read_ledger, sweep, sweep_leftovers, tidy
 from stylebatch.job.parallel import in_threads
 from stylebatch.job.parts import part_tally
 from stylebatch.job.reopening import reopen_failed
@@ -61,6 +61,7 @@ def open_output(
         )
     lease = Lease.take(store, job.layout)
     try:
+        notices += sweep(store, [job.output], DRIVER_LEFTOVER_SECONDS)
         opened = _claim(job, store, lease, notices, restart)
         return opened if opened.is_new else _look_over(job, opened, retry_failed)
     except BaseException:

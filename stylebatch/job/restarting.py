@@ -56,7 +56,7 @@ def _empty(job: Job, store: ObjectStore, check: Callable[[], None]) -> Iterator[
 
     delete(job.layout.success)
     folders = set(in_threads(delete, _written(job, store)))
-    return sweep(store, sorted({job.output, *folders}))
+    return sweep(store, sorted(folders))
 
 
 def _written(job: Job, store: ObjectStore) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The shape each picture will have, learned from the first bytes of an image, and what a run comes to."""
 
+import threading
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from functools import lru_cache
 from stylebatch.errors import PictureError, StylebatchError
 from stylebatch.manifest import Pair
 from stylebatch.objectstore import ObjectStore
-from stylebatch.pictures import DEFAULT_MAX_PIXELS, header_size, output_size, style_output_size
+from stylebatch.pictures import DEFAULT_MAX_PIXELS, fetch, header_size, output_size, style_output_size
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.projection import largest_batch, projected_bytes
 
@@ -27,6 +28,7 @@ class ShapeReader:
     def __init__(self, store: ObjectStore, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         self._store = store
         self._max_pixels = max_pixels
+        self._whole_file = threading.Lock()  # one at a time: it may be large
         self.picture_size = lru_cache(REMEMBERED)(self._read_picture_size)
 
     def output_size(self, pair: Pair) -> tuple[int, int]:
@@ -45,7 +47,8 @@ class ShapeReader:
         try:
             width, height = header_size(self._store.get_range(uri, 0, HEADER_BYTES), uri)
         except PictureError:
-            width, height = header_size(self._store.get(uri), uri)
+            with self._whole_file:
+                width, height = header_size(fetch(self._store, uri), uri)
         if width * height > self._max_pixels:
             raise PictureError(f"{uri} is {width} x {height} pixels; the limit is {self._max_pixels}")
         return width, height

@@ -11,14 +11,14 @@ from typing import TypeVar
 from PIL import Image
 from torch import Tensor
 
-from stylebatch.errors import PictureError, SynthesisError
+from stylebatch.errors import SynthesisError
 from stylebatch.manifest import Pair
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.cache import ByteCache
 from stylebatch.pictures import (
     DEFAULT_MAX_PIXELS,
-    MAX_FILE_BYTES,
     decode,
+    fetch,
     header_size,
     output_size,
     resize,
@@ -177,15 +177,7 @@ class Loader:
 
     def _whole(self, uri: str, data: bytes) -> bytes:
         """The whole file that begins with ``data``."""
-        if len(data) < LARGE_FILE_BYTES:
-            return data
-        data = self._store.get_range(uri, 0, MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise PictureError(
-                f"{uri} is a file of more than {MAX_FILE_BYTES >> 20} MB, which is not fetched; save the "
-                "picture smaller, or compressed"
-            )
-        return data
+        return data if len(data) < LARGE_FILE_BYTES else fetch(self._store, uri)
 
     def _decoded(self, uri: str, data: bytes) -> Source:
         source = Source(decode(data, uri, self._max_pixels), hashlib.sha256(data).hexdigest())

@@ -23,7 +23,7 @@ from stylebatch.pair.networks import load_network
 from stylebatch.pair.outcomes import check_solution
 from stylebatch.pair.publishing import encode_solution, solution_facts, source_names
 from stylebatch.pair.targets import TargetCache
-from stylebatch.pictures import DEFAULT_MAX_PIXELS, decode, from_array, from_pillow
+from stylebatch.pictures import DEFAULT_MAX_PIXELS, decode, fetch, from_array, from_pillow
 from stylebatch.pictures.encoding import as_published
 from stylebatch.recipe import START_NAMES, Recipe
 from stylebatch.storage import UriStore
@@ -160,5 +160,5 @@ def _source(picture: Picture) -> Source:
 
 
 def _stored_source(uri: str) -> Source:
-    data = UriStore().get(uri)
+    data = fetch(UriStore(), uri)
     return Source(decode(data, uri), hashlib.sha256(data).hexdigest())

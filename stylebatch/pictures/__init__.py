@@ -4,14 +4,15 @@ What makes tensors is in :mod:`stylebatch.pictures.encoding`, apart, so that rea
 """
 
 from stylebatch.pictures.decoding import decode, from_array, from_pillow
-from stylebatch.pictures.headers import DEFAULT_MAX_PIXELS, MAX_FILE_BYTES, header_size
+from stylebatch.pictures.fetching import fetch
+from stylebatch.pictures.headers import DEFAULT_MAX_PIXELS, header_size
 from stylebatch.pictures.provenance import read_provenance
 from stylebatch.pictures.sizes import output_size, resize, style_output_size
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
-    "MAX_FILE_BYTES",
     "decode",
+    "fetch",
     "from_array",
     "from_pillow",
     "header_size",

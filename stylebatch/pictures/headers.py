@@ -16,8 +16,6 @@ from stylebatch.quoting import reason
 
 DEFAULT_MAX_PIXELS = 200_000_000
 """The most pixels (width times height) that a file may have, unless the caller says otherwise."""
-MAX_FILE_BYTES = 1 << 30
-"""Of a picture's file; whoever fetches one asks for no more, whatever the storage says that there is."""
 MAX_SIDE = 1 << 20
 """Pixels of a side. Every row costs a decoder memory and time, however short it is."""
 MAX_TILE_PIXELS = 1 << 24

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stylebatch.errors import PictureError, StylebatchError
 from stylebatch.objectstore import ObjectStore
-from stylebatch.pictures import MAX_FILE_BYTES, decode, from_array, resize
+from stylebatch.pictures import decode, fetch, from_array, resize
 from stylebatch.recipe import FILE_SUFFIXES
 
 COLUMNS = ("content", "style", "result")
@@ -175,9 +175,7 @@ def _tiles(count: int) -> list[tuple[int, int, int, int]]:
 
 
 def _read(store: ObjectStore, uri: str) -> Image.Image:
-    data = store.get_range(uri, 0, MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise PictureError(f"{uri} is a file of more than {MAX_FILE_BYTES >> 20} MB")
+    data = fetch(store, uri)
     return _from_npy(data, uri) if uri.endswith(FILE_SUFFIXES["npy"]) else decode(data, uri)
 
 

@@ -1,6 +1,6 @@
 """Finding out whether a storage refuses the conditional puts that it must refuse."""
 
-from stylebatch.errors import ConfigurationError
+from stylebatch.errors import ConfigurationError, NotFoundError
 from stylebatch.objectstore import ObjectStore, join_uri
 from stylebatch.storage.hidden import temporary_name
 
@@ -11,14 +11,20 @@ NO_VERSION = '"00000000000000000000000000000000"'
 def holds_conditions(store: ObjectStore, folder: str) -> bool:
     """Whether conditional puts below this folder hold, by trying them on an object that is then removed.
 
+    They are tried again where they seem not to: the driver that works there may have swept the object away.
+
     Raises:
         StorageError: The folder cannot be written to.
     """
+    return _hold_on_one_object(store, folder) or _hold_on_one_object(store, folder)
+
+
+def _hold_on_one_object(store: ObjectStore, folder: str) -> bool:
     uri = join_uri(folder, temporary_name())
     try:
         holds = store.put_if_absent(uri, b"first") and _is_guarded(store, uri)
-    except ConfigurationError:  # not implemented; a storage that cannot be used at all fails again below
-        holds = False
+    except (ConfigurationError, NotFoundError):  # not implemented, or swept away
+        holds = False  # a storage that cannot be used at all fails again below
     store.delete(uri)
     return holds
 

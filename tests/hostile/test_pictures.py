@@ -28,7 +28,7 @@ from stylebatch.errors import PictureError, SynthesisError
 from stylebatch.manifest import Pair
 from stylebatch.pair import loading
 from stylebatch.pair.loading import Loader
-from stylebatch.pictures import decode, from_pillow, header_size
+from stylebatch.pictures import decode, fetching, from_pillow, header_size
 from stylebatch.pictures.headers import MAX_JPEG_SCANS
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.vgg import check_image_size
@@ -154,7 +154,7 @@ class TestLoading:
 
     def test_no_more_than_the_limit_is_fetched(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loading, "LARGE_FILE_BYTES", 1000)
-        monkeypatch.setattr(loading, "MAX_FILE_BYTES", 1 << 20)
+        monkeypatch.setattr(fetching, "MAX_FILE_BYTES", 1 << 20)
         store = MemoryStore({"/in/huge.png": bytes(5 << 20)})
         with pytest.raises(
             PictureError, match=r"/in/huge\.png is a file of more than 1 MB, which is not fetched"

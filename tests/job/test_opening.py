@@ -1,7 +1,10 @@
 """The start of a run: what is claimed, counted, tidied, emptied or refused."""
 
 import io
+import os
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +15,10 @@ from simulated import JobMaker, check_whole, finished, output_objects, pairs, ru
 
 from stylebatch.errors import AccessDeniedError, CredentialsError, JobError, LeaseError, StorageError
 from stylebatch.job import Job, UnitBook, open_output, pending_tasks, store_failure
-from stylebatch.job.ledger import LEFTOVER_SECONDS
+from stylebatch.job.ledger import DRIVER_LEFTOVER_SECONDS, LEFTOVER_SECONDS
 from stylebatch.recipe import Recipe
+from stylebatch.storage import UriStore
+from stylebatch.storage.hidden import temporary_name
 from stylebatch.work import failed_row
 
 
@@ -202,7 +207,21 @@ class TestSweeping:
             f"{out}/reopened",
             f"{out}/results",
         ]
-        assert LEFTOVER_SECONDS == 3600
+        assert (LEFTOVER_SECONDS, DRIVER_LEFTOVER_SECONDS) == (3600, 1)
+
+    def test_what_a_killed_driver_left_in_the_output_goes_at_once(
+        self, make_job: JobMaker, tmp_path: Path
+    ) -> None:
+        """It was finding out whether the storage has conditional puts."""
+        job = replace(make_job(), output=str(tmp_path / "out"))
+        old, new = (tmp_path / "out" / temporary_name() for _ in range(2))
+        old.parent.mkdir()
+        for left in (old, new):
+            left.write_bytes(b"first")
+        os.utime(old, (0, 0))
+        open_output(job, UriStore()).lease.release()
+        assert not old.exists()
+        assert new.exists()  # may be of a driver that is starting now
 
     def test_what_cannot_be_swept_is_said_and_stays(self, make_job: JobMaker, store: MemoryStore) -> None:
         job = make_job()

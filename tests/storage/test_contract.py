@@ -9,6 +9,7 @@ from places import DATA, READS, Place, race
 
 from stylebatch.errors import NotFoundError
 from stylebatch.objectstore import ObjectStore
+from stylebatch.storage.probing import holds_conditions
 
 
 @pytest.mark.parametrize("data", [DATA, b""], ids=["bytes", "empty"])
@@ -102,6 +103,25 @@ def test_exactly_one_of_sixteen_racing_replacements_is_let_through_each_time(pla
 
 def test_conditional_puts_are_found_to_hold_and_nothing_is_left(place: Place) -> None:
     assert place.store.has_conditional_puts(place.folder) is True
+    assert place.names() == []
+
+
+def test_a_probe_that_another_driver_swept_away_proves_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, probes = place.store, []
+    put = store.put_if_absent
+
+    def put_and_lose_the_first(uri: str, data: bytes) -> bool:
+        stored = put(uri, data)
+        if not probes:
+            store.delete(uri)
+        probes.append(uri)
+        return stored
+
+    monkeypatch.setattr(store, "put_if_absent", put_and_lose_the_first)
+    assert holds_conditions(store, place.folder) is True
+    assert len(set(probes)) == 2
     assert place.names() == []
 
 
