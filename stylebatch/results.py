@@ -174,9 +174,9 @@ def decode_record(data: bytes, uri: str) -> dict[str, Any]:
     try:
         row = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise JobError(f"{uri} is damaged: it is not JSON; delete it and run again") from error
+        raise JobError(f"{uri} is damaged: it is not JSON") from error
     if not isinstance(row, dict) or not isinstance(row.get("pair_id"), str):
-        raise JobError(f"{uri} is damaged: it is not a record; delete it and run again")
+        raise JobError(f"{uri} is damaged: it is not a record")
     return row
 
 

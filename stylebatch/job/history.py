@@ -113,8 +113,7 @@ class _Look:
         except NotFoundError:
             return None
         except JobError as error:
-            reason = str(error).removesuffix("; delete it and run again")
-            self._notify(f"{reason}; it is ignored and its pair is done again")
+            self._notify(f"{error}; it is ignored and its pair is done again")
             return None
 
 
