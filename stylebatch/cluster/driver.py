@@ -80,8 +80,11 @@ def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, observe: Ob
     else:
         rows, tally = job.manifest.num_rows, book.tally
         observe(Progress(rows, tally.ok, tally.failed, 0, 0.0, (), tuple(opened.notices)))
-    opened.lease.check()
-    publish_success(job, opened.store, book.tally)
+    try:
+        opened.lease.check()
+        publish_success(job, opened.store, book.tally)
+    except StylebatchError as error:
+        raise JobStoppedError(str(error)) from error
     return book.tally
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from inmemory import MemoryStore, make_manifest
 
+from stylebatch.cluster.driver import run_job
 from stylebatch.cluster.publisher import PartPublisher
 from stylebatch.cluster.schedule import Candidate
-from stylebatch.errors import LeaseError, StorageFullError
-from stylebatch.job import Job, Lease
+from stylebatch.errors import JobStoppedError, LeaseError, StorageFullError
+from stylebatch.job import Job, Lease, open_output, publish_part
 from stylebatch.job.lease import Machine
 from stylebatch.work import failed_row
 
@@ -62,3 +63,17 @@ def test_a_failure_comes_to_the_loop(desk: Desk) -> None:
     with pytest.raises(StorageFullError, match="no room"):
         desk.publisher.check()
     desk.publisher.check()  # once
+
+
+def test_a_job_whose_last_word_fails_has_stopped_part_way(desk: Desk) -> None:
+    desk.lease.release()
+    open_output(desk.job, desk.store).lease.release()
+    for unit in desk.job.units:
+        publish_part(desk.job, desk.store, unit, [desk.rows[unit]])
+    desk.store.errors["put", desk.job.layout.success] = StorageFullError("no room is left")
+    with pytest.raises(JobStoppedError, match="no room is left"):
+        run_job(desk.job, desk.store)
+    desk.store.errors.clear()
+    assert run_job(desk.job, desk.store).failed == 2
+    assert desk.job.layout.success in desk.store.objects
+    assert desk.job.layout.lease not in desk.store.objects
