@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from stylebatch.cli import main
 from stylebatch.cluster.driver import run_job
 from stylebatch.cluster.jobs import make_job
 from stylebatch.cluster.options import RunOptions
@@ -166,3 +167,27 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
     assert {row["attempts"] for row in rows} == {2}
     for row in rows:
         check_image(store, row)
+
+
+@pytest.mark.parametrize(
+    ("secret", "bucket", "sentence"),
+    [
+        ("wrong", None, "was given no valid credentials (SignatureDoesNotMatch)"),
+        (None, "s3://there-is-no-such-bucket", "there is no bucket 'there-is-no-such-bucket'"),
+    ],
+)
+def test_an_output_that_cannot_be_used_is_refused_in_one_sentence(
+    tmp_path: Path,
+    s3_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    secret: str | None,
+    bucket: str | None,
+    sentence: str,
+) -> None:
+    write_manifest(UriStore(), str(tmp_path / "pairs.parquet"), pa.table({"content": ["a.png"]}))
+    if secret:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    assert main(["run", str(tmp_path / "pairs.parquet"), "-o", f"{bucket or s3_bucket}/out"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert sentence in line
