@@ -11,7 +11,7 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: one torch thread in a test process
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not make s3server importable
 
-from s3server import S3Server, running_s3_server
+from s3server import S3Server, running_s3_server, show_only_server
 
 
 @pytest.fixture(scope="session")
@@ -24,19 +24,7 @@ def s3_server() -> Iterator[S3Server]:
 @pytest.fixture
 def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URI of a new bucket, and an environment in which AWS programs find it and nothing else."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    settings = {
-        "AWS_ENDPOINT_URL": s3_server.endpoint,
-        "AWS_ACCESS_KEY_ID": s3_server.access_key,
-        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
+    show_only_server(monkeypatch, s3_server.endpoint, s3_server.access_key, s3_server.secret_key)
     bucket = f"test-{uuid.uuid4().hex[:12]}"
     s3_server.client.create_bucket(Bucket=bucket)
     yield f"s3://{bucket}"

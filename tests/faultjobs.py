@@ -1,19 +1,18 @@
 """What a trial by faults runs: the inputs in a bucket, and drivers as processes of their own."""
 
 import io
-import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
-from s3server import S3Server
+from s3server import S3Server, show_only_server
 
 STYLES = 3
 WIDTH, HEIGHT = 200, 150
@@ -137,17 +136,6 @@ def _picture(seed: int) -> bytes:
 @contextmanager
 def aws_environment(server: S3Server, endpoint: str) -> Iterator[None]:
     """Until the block ends, processes that start find the server at this address, and no other account."""
-    settings: Mapping[str, str] = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }
-    with mock.patch.dict(os.environ):
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            del os.environ[name]
-        os.environ.update(settings)
+    with pytest.MonkeyPatch.context() as patch:
+        show_only_server(patch, endpoint, server.access_key, server.secret_key)
         yield

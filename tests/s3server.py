@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -43,6 +44,23 @@ class S3Server:
             region_name="us-east-1",
             config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=30),
         )
+
+
+def show_only_server(patch: pytest.MonkeyPatch, endpoint: str, access_key: str, secret_key: str) -> None:
+    """Change the environment so that AWS programs find this server and nothing else."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        patch.delenv(name)
+    settings = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": access_key,
+        "AWS_SECRET_ACCESS_KEY": secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    for name, value in settings.items():
+        patch.setenv(name, value)
 
 
 @contextmanager
