@@ -36,7 +36,7 @@ A_UNIT = Counter(
 FIXED = Counter(
     {
         ("PUT", "job.json"): 1,
-        ("GET", "other"): 5,
+        ("GET", "other"): 4,
         ("GET", "list"): 16,
         ("HEAD", "other"): 2,
         ("PUT", "other"): 5,  # finding out whether conditional puts work; _SUCCESS

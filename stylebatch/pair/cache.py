@@ -1,15 +1,16 @@
 """A cache that is bounded in bytes and forgets what was used longest ago."""
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
 
 class ByteCache(Generic[Value]):
-    """Values by key. Threads may share it; two that miss the same key at once both make the value.
+    """Values by key. Threads may share it; :class:`Turns` keeps two from making the same value at once.
 
     Args:
         capacity: Bytes that the values may take together.
@@ -47,3 +48,27 @@ class ByteCache(Generic[Value]):
             while self._bytes > self._capacity:
                 _, oldest = self._values.popitem(last=False)
                 self._bytes -= self._size_of(oldest)
+
+
+class Turns:
+    """One thread at a time for each key; the others wait for theirs."""
+
+    def __init__(self) -> None:
+        self._locks: dict[Hashable, threading.Lock] = {}
+        self._threads: Counter[Hashable] = Counter()
+        self._bookkeeping = threading.Lock()
+
+    @contextmanager
+    def turn(self, key: Hashable) -> Iterator[None]:
+        """This thread's turn at a key, until the block ends."""
+        with self._bookkeeping:
+            lock = self._locks.setdefault(key, threading.Lock())
+            self._threads[key] += 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._bookkeeping:
+                self._threads[key] -= 1
+                if not self._threads[key]:
+                    del self._threads[key], self._locks[key]

@@ -14,7 +14,7 @@ from torch import Tensor
 from stylebatch.errors import SynthesisError
 from stylebatch.manifest import Pair
 from stylebatch.objectstore import ObjectStore
-from stylebatch.pair.cache import ByteCache
+from stylebatch.pair.cache import ByteCache, Turns
 from stylebatch.pictures import (
     DEFAULT_MAX_PIXELS,
     decode,
@@ -150,6 +150,7 @@ class Loader:
         self._sources: ByteCache[Source] = ByteCache(
             capacity, lambda source: 3 * source.picture.width * source.picture.height
         )
+        self._turns = Turns()
         self._large_picture = threading.Lock()
 
     def load(self, pair: Pair) -> LoadedPair:
@@ -166,6 +167,10 @@ class Loader:
         return _load_pair(pair.recipe, pair.content, pair.styles, start, self._sized)
 
     def _sized(self, uri: str, rule: SizeRule) -> SizedSource:
+        with self._turns.turn(uri):
+            return self._sized_in_turn(uri, rule)
+
+    def _sized_in_turn(self, uri: str, rule: SizeRule) -> SizedSource:
         source = self._sources.get(uri)
         if source is not None:
             return _at(source, rule)

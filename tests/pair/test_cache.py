@@ -1,8 +1,10 @@
 """A cache that is bounded in bytes."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
-from stylebatch.pair.cache import ByteCache
+from stylebatch.pair.cache import ByteCache, Turns
 
 
 def cache_of(capacity: int) -> ByteCache[bytes]:
@@ -99,3 +101,32 @@ def test_threads_may_share_it() -> None:
     kept = [cache.get(key) for key in range(60)]
     assert 90 <= sum(len(value) for value in kept if value) <= 100
     assert cache.hits + cache.misses == 3 * 2000 + 60
+
+
+class TestTurns:
+    def test_one_thread_at_a_time_has_its_turn_at_a_key(self) -> None:
+        turns, met = Turns(), threading.Barrier(2)
+
+        def meet() -> bool:
+            with turns.turn("a"):
+                try:
+                    met.wait(timeout=0.2)
+                except threading.BrokenBarrierError:
+                    return False
+                return True
+
+        with ThreadPoolExecutor(2) as pool:
+            futures = [pool.submit(meet) for _ in range(2)]
+        assert [future.result() for future in futures] == [False, False]
+
+    def test_another_key_has_a_turn_of_its_own(self) -> None:
+        turns = Turns()
+        with turns.turn("a"), turns.turn("b"):
+            pass
+
+    def test_what_goes_wrong_ends_a_turn(self) -> None:
+        turns = Turns()
+        with suppress(ValueError), turns.turn("a"):
+            raise ValueError
+        with turns.turn("a"):
+            pass

@@ -1,7 +1,10 @@
 """From a pair to its pictures in memory, at the sizes that its recipe asks for."""
 
 import hashlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -147,6 +150,20 @@ class TestErrors:
             size_sources(Recipe(), None, [], None)
 
 
+class MeetingStore(MemoryStore):
+    """Fails if two threads read at once."""
+
+    def get_range(self, uri: str, start: int, length: int) -> bytes:
+        with suppress(threading.BrokenBarrierError):
+            self.others.wait(timeout=0.1)
+            pytest.fail(f"{uri} is fetched twice at once")
+        return super().get_range(uri, start, length)
+
+    def __init__(self, objects: Mapping[str, bytes]) -> None:
+        super().__init__(objects)
+        self.others = threading.Barrier(2)
+
+
 class TestLoader:
     def test_an_image_is_fetched_once(self, store: MemoryStore, make_pair: PairMaker) -> None:
         loader = Loader(store, capacity=2**20)
@@ -154,6 +171,16 @@ class TestLoader:
             loader.load(make_pair("c", "s", "t", size=size))
             loader.load(make_pair("d", "s", size=size, start="/in/t.png"))
         assert sorted(store.calls("get_range")) == ["/in/c.png", "/in/d.png", "/in/s.png", "/in/t.png"]
+
+    def test_threads_that_want_the_same_image_fetch_it_once(
+        self, store: MemoryStore, make_pair: PairMaker
+    ) -> None:
+        loader, both_fetch = Loader(MeetingStore(store.objects), capacity=2**20), make_pair("c", "s")
+        with ThreadPoolExecutor(2) as pool:
+            one, other = pool.map(loader.load, [both_fetch, both_fetch])
+        assert one.content is not None
+        assert other.content is not None
+        assert torch.equal(one.content.pixels, other.content.pixels)
 
     def test_what_it_keeps_is_bounded(self, store: MemoryStore, make_pair: PairMaker) -> None:
         loader = Loader(store, capacity=3 * 64 * 48)
