@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -22,7 +23,7 @@ from stylebatch.pair.networks import load_network
 from stylebatch.pair.targets import TargetCache
 from stylebatch.pictures.encoding import as_published
 from stylebatch.recipe import Recipe
-from stylebatch.synthesis.projection import image_bytes
+from stylebatch.synthesis.projection import batch_bytes
 from stylebatch.synthesis.synthesize import Problem, Solution, synthesize
 from stylebatch.synthesis.vgg import VGG19
 
@@ -126,7 +127,7 @@ class PictureMaker:
     def _foreseen_shortage(self, pairs: Sequence[PairUnderWay]) -> Shortage | None:
         """What the batch will lack, judged by its projected bytes before it is started."""
         loaded = pairs[0].loaded
-        needed = image_bytes(loaded.recipe, *loaded.start.shape[1:])
+        needed = partial(batch_bytes, loaded.recipe, *loaded.start.shape[1:])
         available = available_bytes(self._device)
         if pieces(len(pairs), needed, available) == [len(pairs)]:
             return None

@@ -7,6 +7,7 @@ import math
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 
 from stylebatch.errors import MemoryExceededError
 from stylebatch.recipe import Recipe
-from stylebatch.synthesis.projection import image_bytes, measuring_bytes
+from stylebatch.synthesis.projection import batch_bytes, measuring_bytes
 
 COMFORTABLE_SHARE = 0.9
 """Of the memory that there is: what a batch of several pictures may be planned to take."""
@@ -154,12 +155,12 @@ def _number(lines: list[str]) -> int | None:
     return int(lines[0]) if lines and lines[0].isdigit() else None
 
 
-def pieces(pictures: int, bytes_each: int, available: int | None) -> list[int]:
+def pieces(pictures: int, needed: Callable[[int], int], available: int | None) -> list[int]:
     """How many pictures to work on at a time.
 
     Args:
         pictures: In the batch.
-        bytes_each: Projected, for each of them.
+        needed: The projected bytes of so many of them.
         available: Where it is not known, everything fits.
 
     Returns:
@@ -167,8 +168,9 @@ def pieces(pictures: int, bytes_each: int, available: int | None) -> list[int]:
     """
     if available is None:
         return [pictures]
-    most = int(COMFORTABLE_SHARE * available) // bytes_each
-    if most == 0 and CERTAIN_SHARE * bytes_each > available:
+    comfortable = COMFORTABLE_SHARE * available
+    most = max((number for number in range(1, pictures + 1) if needed(number) <= comfortable), default=0)
+    if most == 0 and CERTAIN_SHARE * needed(1) > available:
         return []
     return even_sizes(pictures, math.ceil(pictures / max(1, most)))
 
@@ -192,7 +194,7 @@ def picture_exceeds(
         available: What there was, in bytes.
         reason: What the failed allocation said; empty where nothing was tried.
     """
-    needed = gigabytes(image_bytes(recipe, height, width))
+    needed = gigabytes(batch_bytes(recipe, height, width))
     told = f", which ran out ({' '.join(reason.split())[:200]})" if reason else ""
     return MemoryExceededError(
         f"this picture of {width} x {height} pixels needs about {needed} (projected) and there "
@@ -204,7 +206,7 @@ def too_many_pictures(
     recipe: Recipe, width: int, height: int, device: torch.device, available: int | None, sizes: list[int]
 ) -> str:
     """What to tell of a batch that is done in pieces; the arguments are those of :func:`picture_exceeds`."""
-    needed = gigabytes(sum(sizes) * image_bytes(recipe, height, width))
+    needed = gigabytes(batch_bytes(recipe, height, width, sum(sizes)))
     return (
         f"{sum(sizes)} pictures of {width} x {height} pixels were made {sizes[0]} at a time: together they "
         f"need about {needed} (projected) and there {_are(available)} on {_place(device)}"
@@ -214,7 +216,7 @@ def too_many_pictures(
 def check_picture_fits(recipe: Recipe, width: int, height: int, device: torch.device) -> None:
     """Raise MemoryExceededError before a picture is started that surely does not fit."""
     available = available_bytes(device)
-    if not pieces(1, image_bytes(recipe, height, width), available):
+    if not pieces(1, partial(batch_bytes, recipe, height, width), available):
         raise picture_exceeds(recipe, width, height, device, available)
 
 

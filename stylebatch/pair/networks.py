@@ -1,6 +1,7 @@
 """From the weights that a recipe names to a network."""
 
 from stylebatch.objectstore import ObjectStore
+from stylebatch.pair.memory import free_unused
 from stylebatch.pair.weight_files import locate_weights
 from stylebatch.recipe import WEIGHT_NAMES, Recipe
 from stylebatch.synthesis.vgg import VGG19
@@ -15,4 +16,6 @@ def load_network(recipe: Recipe, store: ObjectStore, device: str = "cpu") -> VGG
     """
     path = locate_weights(recipe, store)
     family = recipe.weights_family or (recipe.weights if recipe.weights in WEIGHT_NAMES else None)
-    return VGG19(read_weights(path, family, recipe.weights)).to(device)
+    network = VGG19(read_weights(path, family, recipe.weights)).to(device)
+    free_unused(network.device)  # the file's tensors
+    return network

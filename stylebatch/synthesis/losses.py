@@ -10,30 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from stylebatch.recipe import Recipe
-from stylebatch.synthesis.projection import layer_channels, layer_positions
-
-
-class _GramMatrix(torch.autograd.Function):
-    """G/M of equation (3), with the gradient of equation (6) as one matrix product."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, responses: Tensor) -> Tensor:
-        flat = _positions_by_filters(responses)
-        ctx.save_for_backward(flat)
-        ctx.shape = responses.shape  # type: ignore[attr-defined]
-        return flat.transpose(1, 2) @ flat / flat.shape[1]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
-        (flat,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        batch, filters, height, width = ctx.shape  # type: ignore[attr-defined]
-        symmetric = (gradients[0] + gradients[0].transpose(1, 2)) / flat.shape[1]
-        gradient: Tensor = flat @ symmetric
-        return gradient.view(batch, height, width, filters).permute(0, 3, 1, 2)
+from stylebatch.synthesis.layers import layer_channels, layer_positions
 
 
 def _positions_by_filters(responses: Tensor) -> Tensor:
@@ -50,8 +29,8 @@ def gram_matrix(responses: Tensor) -> Tensor:
     Returns:
         ``sum_k F_ik F_jk / M``, ``(B, N, N)`` (equation 3).
     """
-    result: Tensor = _GramMatrix.apply(responses)
-    return result
+    flat = _positions_by_filters(responses)
+    return flat.transpose(1, 2) @ flat / flat.shape[1]
 
 
 @dataclass(frozen=True)
@@ -156,21 +135,59 @@ class Objective:
             responses: F of every layer in :attr:`layers`.
         """
         content = {
-            layer: self.content_scales[layer] * _squared_distance(responses[layer], target)
+            layer: self.content_scales[layer] * _squares(responses[layer] - target)
             for layer, target in self.content_targets.items()
         }
         style = {
-            layer: self.style_scales[layer] * _squared_distance(gram_matrix(responses[layer]), target)
+            layer: self.style_scales[layer] * _squares(gram_matrix(responses[layer]) - target)
             for layer, target in self.style_targets.items()
         }
         return LossTerms(content, style, self._total_variation(images))
 
+    def add_content(self, layer: str, responses: Tensor, gradients: Tensor) -> Tensor:
+        """Add the gradients ``2 c_l (F - P)`` of a layer's content losses (equation 2); return the losses.
+
+        Where F is 0 equation (2) has 0: the way back through the ReLU sees to that.
+
+        Args:
+            layer: Its name.
+            responses: F, ``(B, N, H, W)``.
+            gradients: Of the same shape and memory format; changed in place.
+        """
+        scales, differences = self.content_scales[layer], responses - self.content_targets[layer]
+        gradients.addcmul_(differences, 2 * _by_image(scales, differences))
+        return scales * _squares(differences)
+
+    def add_style(self, layer: str, responses: Tensor, gradients: Tensor) -> Tensor:
+        """Add the gradients ``4 s_l/M F (G/M - A/M_a)`` of style losses (equation 6); return the losses.
+
+        Args:
+            layer: Its name.
+            responses: F, ``(B, N, H, W)``, channels-last in memory.
+            gradients: Of the same shape and memory format; changed in place.
+        """
+        scales, differences = self.style_scales[layer], gram_matrix(responses) - self.style_targets[layer]
+        flat = _positions_by_filters(responses)
+        factors = differences * _by_image(4 / flat.shape[1] * scales, differences)
+        _positions_by_filters(gradients).baddbmm_(flat, factors)
+        return scales * _squares(differences)
+
+    def add_total_variation(self, images: Tensor, gradients: Tensor) -> Tensor:
+        """Add the gradients of the total variation terms, in place; return the terms."""
+        if bool(self.tv_scales.any()):
+            down, right = _neighbour_differences(images)
+            scales = _by_image(self.tv_scales, images)
+            gradients[:, :, 1:, :] += scales * down
+            gradients[:, :, :-1, :] -= scales * down
+            gradients[:, :, :, 1:] += scales * right
+            gradients[:, :, :, :-1] -= scales * right
+        return self._total_variation(images)
+
     def _total_variation(self, images: Tensor) -> Tensor:
         if not bool(self.tv_scales.any()):
             return torch.zeros_like(self.tv_scales)
-        down = images[:, :, 1:, :] - images[:, :, :-1, :]
-        right = images[:, :, :, 1:] - images[:, :, :, :-1]
-        return self.tv_scales * (down.square().sum((1, 2, 3)) + right.square().sum((1, 2, 3))) / 2
+        down, right = _neighbour_differences(images)
+        return self.tv_scales * (_squares(down) + _squares(right)) / 2
 
     def rows(self, kept: Tensor) -> "Objective":
         """The objective of some of the images, by index."""
@@ -181,6 +198,16 @@ class Objective:
         return Objective(content_targets, style_targets, content_scales, style_scales, self.tv_scales[kept])
 
 
-def _squared_distance(values: Tensor, targets: Tensor) -> Tensor:
-    """The sum of squared differences of each image, ``(B,)``."""
-    return (values - targets).square().sum(tuple(range(1, values.dim())))
+def _squares(values: Tensor) -> Tensor:
+    """The sum of squares of each image, ``(B,)``."""
+    return values.square().sum(tuple(range(1, values.dim())))
+
+
+def _neighbour_differences(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each pixel and the one above it, and of each and the one at its left."""
+    return images[:, :, 1:, :] - images[:, :, :-1, :], images[:, :, :, 1:] - images[:, :, :, :-1]
+
+
+def _by_image(factors: Tensor, values: Tensor) -> Tensor:
+    """``(B,)`` in a shape that multiplies each image's values."""
+    return factors.view(-1, *[1] * (values.dim() - 1))

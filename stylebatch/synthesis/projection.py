@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 
 from stylebatch.recipe import LAYERS, Recipe
+from stylebatch.synthesis.layers import layer_channels, layer_inputs, layer_positions, layer_sides
+from stylebatch.synthesis.tiling import WINDOW, keeps_winograd_filters, pays_winograd, piece_tiles
 
-BLOCK_CHANNELS = (64, 128, 256, 512, 512)
-"""Filters of the layers of each block."""
 BYTES = 4
 """Of one float32."""
 PROCESS_BYTES = 725 * 2**20
 """A worker before its first batch: Python, Ray, torch and the network."""
+GRADIENTS = 3
+"""Tensors as large as a layer's response that there are while its gradient is made."""
 PIXEL_VECTORS = 12
 """Vectors of one number for each pixel value that the optimiser holds beside its history."""
 STATE_VECTORS = 3
@@ -23,33 +25,68 @@ LARGEST_BATCH = 16
 """The most images in one forward pass."""
 
 
-def layer_positions(height: int, width: int, layer: str) -> int:
-    """M_l, the number of positions of a layer's response to an image of this size in pixels."""
-    poolings = sum(name.startswith("pool") for name in LAYERS[: LAYERS.index(layer) + 1])
-    return (height >> poolings) * (width >> poolings)
-
-
-def layer_channels(layer: str) -> int:
-    """N_l, the number of filters of a layer; a pooling has as many as its block."""
-    return BLOCK_CHANNELS[int(layer.removeprefix("conv").removeprefix("pool")[0]) - 1]
-
-
 def projected_bytes(recipe: Recipe, height: int, width: int, batch: int = 1) -> int:
     """The memory of a worker while it synthesizes a batch of this shape, in bytes."""
-    return PROCESS_BYTES + batch * image_bytes(recipe, height, width)
+    return PROCESS_BYTES + batch_bytes(recipe, height, width, batch)
 
 
-def image_bytes(recipe: Recipe, height: int, width: int) -> int:
-    """What each image of a batch adds, in bytes: responses, the largest gradients, targets, history."""
-    deepest = max(LAYERS.index(layer) for layer in (*recipe.content_layers, *recipe.style_layers))
-    responses = [
-        layer_positions(height, width, layer) * layer_channels(layer) for layer in LAYERS[: deepest + 1]
-    ]
-    targets = sum(
-        layer_positions(height, width, layer) * layer_channels(layer) for layer in recipe.content_layers
-    ) + sum(layer_channels(layer) ** 2 for layer in recipe.style_layers)
+def batch_bytes(recipe: Recipe, height: int, width: int, batch: int = 1) -> int:
+    """What synthesizing a batch of this shape takes, in bytes."""
     vectors = 3 * height * width * (_history_vectors(recipe) + PIXEL_VECTORS)
-    return BYTES * (sum(responses) + 3 * max(responses) + 2 * targets + vectors)
+    on_the_way = _most_on_the_way(recipe, height, width)
+    each = BYTES * (2 * _target_values(recipe, height, width) + vectors) + on_the_way
+    return batch * each + _winograd_bytes(recipe, height, width, batch)
+
+
+def _deepest(recipe: Recipe) -> int:
+    return max(LAYERS.index(layer) for layer in (*recipe.content_layers, *recipe.style_layers))
+
+
+def _target_values(recipe: Recipe, height: int, width: int) -> int:
+    contents = (_values(height, width, layer) for layer in recipe.content_layers)
+    return sum(contents) + sum(layer_channels(layer) ** 2 for layer in recipe.style_layers)
+
+
+def _values(height: int, width: int, layer: str) -> int:
+    """Of a layer's response."""
+    return layer_positions(height, width, layer) * layer_channels(layer)
+
+
+def _most_on_the_way(recipe: Recipe, height: int, width: int) -> int:
+    """Bytes of one image's responses and gradients where they are most, on the way forward or back.
+
+    A response that a loss looks at is kept whole, another one as a byte a value; max pooling keeps the
+    place of each value that it lets through. What is deeper is gone when a layer's gradient is made.
+    """
+    wanted = {*recipe.content_layers, *recipe.style_layers}
+    kept = most = 0
+    below = BYTES * 3 * height * width
+    for layer in LAYERS[: _deepest(recipe) + 1]:
+        response = BYTES * _values(height, width, layer)
+        if layer.startswith("pool"):
+            kept += 2 * response if recipe.pooling == "max" else 0
+        kept += response if layer in wanted else 0 if layer.startswith("pool") else response // BYTES
+        most = max(most, kept + max(below + response, GRADIENTS * response))
+        below = response
+    return most
+
+
+def _winograd_bytes(recipe: Recipe, height: int, width: int, batch: int) -> int:
+    """Filters that a batch keeps transformed, and the most that one convolution takes for a while."""
+    kept = most = 0
+    convolutions = (layer for layer in LAYERS[: _deepest(recipe) + 1] if layer.startswith("conv"))
+    for layer in convolutions:
+        channels, filters = layer_inputs(layer), layer_channels(layer)
+        sides = layer_sides(height, width, layer)
+        if not pays_winograd(channels, filters, *sides):
+            continue
+        transformed = BYTES * WINDOW * channels * filters
+        piece = BYTES * WINDOW * piece_tiles(*sides, batch) * (2 * channels + filters)
+        if keeps_winograd_filters(*sides, batch):
+            kept, most = kept + transformed, max(most, piece)
+        else:
+            most = max(most, piece + transformed)
+    return kept + most
 
 
 def state_bytes(recipe: Recipe, height: int, width: int) -> int:

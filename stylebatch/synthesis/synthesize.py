@@ -10,6 +10,7 @@ from torch import Tensor
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.bounds import CHECK_EVERY, SoftBounds
+from stylebatch.synthesis.gradients import LossGradient
 from stylebatch.synthesis.lbfgs import LBFGS
 from stylebatch.synthesis.losses import LossTerms, Objective, loss_scales
 from stylebatch.synthesis.optimizers import Adam, Optimizer, StopReason, copied
@@ -126,6 +127,9 @@ class _Batch:
         self._shape = problems[0].start.shape
         self._objective = _objective(problems, network.device)
         start = torch.stack([problem.start for problem in problems]).to(network.device)
+        self._loss_gradient = LossGradient(
+            network, self._objective.layers, self._recipe.pooling, tuple(start.shape)
+        )
         self._optimizer = _optimizer(self._recipe, _as_rows(start))
         self._bounds = SoftBounds(len(problems), network.device) if self._recipe.bounds == "soft" else None
         self._active = list(range(len(problems)))
@@ -186,23 +190,17 @@ class _Batch:
     def evaluate(self) -> None:
         """One forward and backward pass for every image that is still being worked on."""
         self.evaluations += 1
-        rows = self._optimizer.propose().detach().requires_grad_()
-        losses = self._loss_terms(rows).total
-        (gradients,) = torch.autograd.grad(losses.sum(), rows)
-        costs = losses.detach()
+        rows = self._optimizer.propose()
+        terms, image_gradients = self._loss_gradient(_as_images(rows, self._shape), self._objective)
+        costs, gradients = terms.total, _as_rows(image_gradients)
         if self._bounds is not None:
-            penalty = self._bounds.penalty(rows.detach(), gradients)
+            penalty = self._bounds.penalty(rows, gradients)
             costs, gradients = costs + penalty.values, gradients + penalty.gradients
         before = self._optimizer.losses.clone()
         self._optimizer.observe(costs, gradients)
-        self._record(self._optimizer.losses < before, losses.detach())
+        self._record(self._optimizer.losses < before, terms.total)
         self._tighten_bounds()
         self._retire()
-
-    def _loss_terms(self, rows: Tensor) -> LossTerms:
-        images = _as_images(rows, self._shape)
-        responses = self._network.responses(images, self._objective.layers, self._recipe.pooling)
-        return self._objective.terms(images, responses)
 
     def _record(self, improved: Tensor, losses: Tensor) -> None:
         self._last_losses = torch.where(improved, losses, self._last_losses)
@@ -275,8 +273,10 @@ class _Batch:
 
     @torch.no_grad()
     def _published_terms(self, published: Tensor) -> LossTerms:
-        self._objective = _objective(self._problems, self._network.device)
-        return self._loss_terms(_as_rows(published.to(self._network.device)))
+        objective = _objective(self._problems, self._network.device)
+        images = published.to(self._network.device)
+        responses = self._network.responses(images, objective.layers, self._recipe.pooling)
+        return objective.terms(images, responses)
 
 
 def _check_alike(problems: Sequence[Problem]) -> None:

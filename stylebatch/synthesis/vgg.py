@@ -1,6 +1,6 @@
 """VGG-19's responses by the paper's layer names, and nothing above the deepest layer asked for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,14 +8,12 @@ from torch.nn import functional
 
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import LAYERS
+from stylebatch.synthesis.convolutions import Convolution, convolution
 from stylebatch.synthesis.families import INPUT_FORMS
-from stylebatch.synthesis.projection import layer_positions
+from stylebatch.synthesis.layers import layer_positions
+from stylebatch.synthesis.poolings import POOLINGS
 from stylebatch.synthesis.weights import CONVOLUTIONS, Weights
-
-POOLINGS: dict[str, Callable[[Tensor, int], Tensor]] = {
-    "average": functional.avg_pool2d,
-    "max": functional.max_pool2d,
-}
+from stylebatch.synthesis.winograd import Workspace
 
 
 class VGG19(nn.Module):
@@ -46,8 +44,9 @@ class VGG19(nn.Module):
         """Where the weights are, and so where images must be."""
         return self.mean.device
 
+    @torch.no_grad()
     def responses(self, images: Tensor, layers: Iterable[str], pooling: str = "average") -> dict[str, Tensor]:
-        """The responses F of the layers asked for, after their ReLU.
+        """The responses F of the layers asked for, after their ReLU, without a way back.
 
         Args:
             images: ``(B, 3, H, W)`` RGB, 0..255 (values outside are allowed).
@@ -65,19 +64,29 @@ class VGG19(nn.Module):
             return {}
         deepest = max(LAYERS.index(layer) for layer in wanted)
         check_image_size(images.shape[-2], images.shape[-1], LAYERS[deepest])
-        current = (images - self.mean).contiguous(memory_format=torch.channels_last)
+        current, workspace = self.centred(images), Workspace()
         found = {}
         for layer in LAYERS[: deepest + 1]:
-            current = self._step(layer, current, pooling)
+            if layer.startswith("pool"):
+                current, _ = POOLINGS[pooling](current)
+            else:
+                current = self.respond(layer, current, self.convolution(layer, current.shape, workspace))
             if layer in wanted:
                 found[layer] = current
         return found
 
-    def _step(self, layer: str, current: Tensor, pooling: str) -> Tensor:
-        if layer.startswith("pool"):
-            return POOLINGS[pooling](current, 2)
-        weight, bias = self.get_buffer(f"{layer}_weight"), self.get_buffer(f"{layer}_bias")
-        return functional.relu_(functional.conv2d(current, weight, bias, padding=1))
+    def centred(self, images: Tensor) -> Tensor:
+        """What the first convolution is fed with for images ``(B, 3, H, W)``, channels-last in memory."""
+        return (images - self.mean).contiguous(memory_format=torch.channels_last)
+
+    def convolution(self, layer: str, shape: Sequence[int], workspace: Workspace) -> Convolution:
+        """The convolution of a layer, for inputs of this shape ``(B, C, H, W)``."""
+        return convolution(self.get_buffer(f"{layer}_weight"), shape, workspace)
+
+    def respond(self, layer: str, inputs: Tensor, own: Convolution) -> Tensor:
+        """A layer's response to the layer below, by its convolution."""
+        bias = self.get_buffer(f"{layer}_bias")
+        return functional.relu_(own.convolve(inputs).add_(bias[:, None, None]))
 
 
 def check_image_size(height: int, width: int, layer: str) -> None:

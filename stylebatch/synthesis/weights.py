@@ -17,7 +17,7 @@ from stylebatch.quoting import reason
 from stylebatch.recipe import CONVOLUTIONS_PER_BLOCK, LAYERS
 from stylebatch.synthesis.archives import ALLOWED, check_weights_file
 from stylebatch.synthesis.families import TORCHVISION_SHA256_START, file_sha256, known_family
-from stylebatch.synthesis.projection import layer_channels
+from stylebatch.synthesis.layers import layer_channels
 
 CONVOLUTIONS = tuple(layer for layer in LAYERS if layer.startswith("conv"))
 

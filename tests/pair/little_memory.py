@@ -23,7 +23,7 @@ from stylebatch.pair import making, memory
 from stylebatch.pair.batch import BatchRunner
 from stylebatch.recipe import Recipe
 from stylebatch.results import Layout
-from stylebatch.synthesis.projection import image_bytes
+from stylebatch.synthesis.projection import batch_bytes
 from stylebatch.work import Task
 
 WIDTH, HEIGHT = 160, 120
@@ -52,7 +52,7 @@ def main(pictures: str, foresight: str) -> None:
     with ThreadPoolExecutor(1) as compute:
         runner = BatchRunner(store, Layout("/out"), "cpu", compute)
         runner.run(tasks(0, RECIPE.replace({"size": 32})))  # loads and starts what every batch needs
-        limit_memory(int(float(pictures) * image_bytes(RECIPE, HEIGHT, WIDTH)))
+        limit_memory(int(float(pictures) * batch_bytes(RECIPE, HEIGHT, WIDTH)))
         outcomes = runner.run(tasks(1, RECIPE))
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         again = runner.run(tasks(2, RECIPE)[:1])

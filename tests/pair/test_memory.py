@@ -22,7 +22,7 @@ from stylebatch.pair.memory import (
     spoils_thread,
 )
 from stylebatch.recipe import Recipe
-from stylebatch.synthesis.projection import image_bytes, measuring_bytes
+from stylebatch.synthesis.projection import batch_bytes, measuring_bytes
 
 CPU = torch.device("cpu")
 GIB = 2**30
@@ -50,12 +50,12 @@ class TestPieces:
     def test_a_batch_of_pictures_of_100_bytes(
         self, pictures: int, available: int | None, sizes: list[int]
     ) -> None:
-        assert pieces(pictures, 100, available) == sizes
+        assert pieces(pictures, lambda number: 100 * number, available) == sizes
 
     def test_every_piece_fits_or_is_a_single_picture(self) -> None:
         for pictures in range(1, 17):
             for available in range(0, 2000, 13):
-                sizes = pieces(pictures, 100, available)
+                sizes = pieces(pictures, lambda number: 100 * number, available)
                 assert sum(sizes) == (pictures if available >= CERTAIN_SHARE * 100 else 0)
                 assert max(sizes, default=0) - min(sizes, default=0) <= 1
                 assert all(size == 1 or 100 * size <= COMFORTABLE_SHARE * available for size in sizes)
@@ -194,7 +194,7 @@ def test_bytes_are_told_in_gigabytes() -> None:
 class TestRefusals:
     def test_a_picture_that_cannot_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         recipe = Recipe(size=4096)
-        needed = image_bytes(recipe, 3072, 4096)
+        needed = batch_bytes(recipe, 3072, 4096)
         for share, fits in ((1.1, True), (CERTAIN_SHARE, True), (CERTAIN_SHARE - 0.01, False)):
             monkeypatch.setattr(
                 memory, "available_bytes", lambda device, share=share: int(share * needed) + 1

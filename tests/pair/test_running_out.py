@@ -18,7 +18,7 @@ from stylebatch.pair import making, memory
 from stylebatch.pair.batch import BatchRunner
 from stylebatch.recipe import Recipe
 from stylebatch.results import Layout
-from stylebatch.synthesis.projection import image_bytes, measuring_bytes
+from stylebatch.synthesis.projection import batch_bytes, measuring_bytes
 from stylebatch.work import Outcome, Task
 
 PairMaker = Callable[..., Pair]
@@ -112,7 +112,7 @@ class TestABatch:
         self, runner: BatchRunner, scarce: Scarce, tasks: list[Task]
     ) -> None:
         scarce.most = 2
-        scarce.foreseen = int(2.5 * image_bytes(tasks[0].pair.recipe, 36, 48))
+        scarce.foreseen = int(2.5 * batch_bytes(tasks[0].pair.recipe, 36, 48))
         outcomes = runner.run(tasks)
         assert statuses(outcomes) == ["ok"] * 5
         assert scarce.batches == [2, 2, 1]

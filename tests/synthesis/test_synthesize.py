@@ -45,15 +45,19 @@ class FailingNetwork(VGG19):
         self.row = row
         self.evaluations = set(evaluations)
         self.count = 0
+        self.is_measuring = False
 
     def responses(self, images: Tensor, *arguments: Any, **options: Any) -> dict[str, Tensor]:
+        self.is_measuring = True  # targets and published losses, not an evaluation
         found = super().responses(images, *arguments, **options)
-        if torch.is_grad_enabled():  # targets and published losses are measured without gradients
-            self.count += 1
-            if self.count in self.evaluations:
-                factors = torch.ones(len(images), 1, 1, 1)
-                factors[self.row] = torch.nan
-                return {layer: response * factors for layer, response in found.items()}
+        self.is_measuring = False
+        return found
+
+    def centred(self, images: Tensor) -> Tensor:
+        found = super().centred(images)
+        self.count += not self.is_measuring
+        if not self.is_measuring and self.count in self.evaluations:
+            found[self.row] = torch.nan
         return found
 
 

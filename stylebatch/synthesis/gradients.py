@@ -1,0 +1,110 @@
+"""The loss of a batch of images and its gradient: one pass forward, one back, by equations (2) and (6).
+
+Written out instead of left to automatic differentiation, which keeps every response and adds gradients into
+new tensors: here a response that no loss looks at is kept as one byte a value (where its ReLU let it pass),
+everything is let go as soon as it was used, and gradients add up in place.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stylebatch.recipe import LAYERS
+from stylebatch.synthesis.convolutions import Convolution
+from stylebatch.synthesis.layers import layer_inputs, layer_sides
+from stylebatch.synthesis.losses import LossTerms, Objective
+from stylebatch.synthesis.poolings import POOLINGS
+from stylebatch.synthesis.vgg import VGG19, check_image_size
+from stylebatch.synthesis.winograd import Workspace
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A layer, on the way back."""
+
+    layer: str
+    """Its name."""
+    response: Tensor | None
+    """Where a loss looks at it."""
+    back: Callable[[Tensor], Tensor]
+    """From the gradient by its responses, which may be overwritten, to that by the responses below."""
+
+
+class LossGradient:
+    """The loss and its gradient for images of one shape.
+
+    Args:
+        network: The VGG-19; its device is where the work is done.
+        layers: The layers that losses look at, at least one.
+        pooling: ``average`` or ``max``.
+        shape: ``(B, 3, H, W)`` of the images; smaller batches may come too.
+
+    Raises:
+        SynthesisError: The images are too small for the deepest layer.
+    """
+
+    def __init__(self, network: VGG19, layers: set[str], pooling: str, shape: tuple[int, ...]) -> None:
+        batch, _, height, width = shape
+        deepest = max(LAYERS.index(layer) for layer in layers)
+        check_image_size(height, width, LAYERS[deepest])
+        self._network = network
+        self._pool = POOLINGS[pooling]
+        self._wanted = layers
+        self._layers = LAYERS[: deepest + 1]
+        self._convolutions: dict[str, Convolution] = {}
+        workspace = Workspace()
+        for layer in self._layers:
+            if not layer.startswith("pool"):
+                inputs = (batch, layer_inputs(layer), *layer_sides(height, width, layer))
+                self._convolutions[layer] = network.convolution(layer, inputs, workspace)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, objective: Objective) -> tuple[LossTerms, Tensor]:
+        """Evaluate a batch.
+
+        Args:
+            images: ``(B, 3, H, W)`` RGB, 0..255 (values outside are allowed).
+            objective: What they are compared with, at the layers that were announced.
+
+        Returns:
+            The losses, and the gradient of each by its image, ``(B, 3, H, W)``, channels-last in memory.
+        """
+        steps, top = self._forward(images)
+        content: dict[str, Tensor] = {}
+        style: dict[str, Tensor] = {}
+        gradient = torch.zeros_like(top)
+        del top
+        while steps:
+            step = steps.pop()
+            if step.response is not None:
+                if step.layer in objective.content_targets:
+                    content[step.layer] = objective.add_content(step.layer, step.response, gradient)
+                if step.layer in objective.style_targets:
+                    style[step.layer] = objective.add_style(step.layer, step.response, gradient)
+            gradient = step.back(gradient)
+        tv = objective.add_total_variation(images, gradient)
+        return LossTerms(_shallow_first(content), _shallow_first(style), tv), gradient
+
+    def _forward(self, images: Tensor) -> tuple[list[_Step], Tensor]:
+        """The steps that lead back, and the deepest response."""
+        steps, current = [], self._network.centred(images)
+        for layer in self._layers:
+            if layer.startswith("pool"):
+                current, back = self._pool(current)
+            else:
+                current, back = self._respond(layer, current)
+            steps.append(_Step(layer, current if layer in self._wanted else None, back))
+        return steps, current
+
+    def _respond(self, layer: str, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """A convolution's response after its ReLU, and the way back through both."""
+        own = self._convolutions[layer]
+        response = self._network.respond(layer, inputs, own)
+        passed = response if layer in self._wanted else response > 0
+        return response, lambda gradient: own.adjoint(gradient.mul_(passed > 0))
+
+
+def _shallow_first(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {layer: losses[layer] for layer in reversed(losses)}

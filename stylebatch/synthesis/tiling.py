@@ -1,0 +1,39 @@
+"""Which convolutions are worth Winograd's algorithm on a CPU, and in what pieces. Imports no torch."""
+
+TILE = 4
+"""Side of the square of responses that Winograd's convolution computes at a time."""
+WINDOW = (TILE + 2) ** 2
+"""Inputs that such a square depends on, and the products that it takes for each channel and filter."""
+WINOGRAD_FILTERS = 128 * 256
+"""Channels by filters from which on it pays on a CPU; below, its transforms take longer than they save."""
+WINOGRAD_TILES = 12
+"""Tiles of a picture from which on it pays; below, reading its larger filters takes longer."""
+FEW_TILES = 128
+"""Below, making the filters anew at each pass would take longer than they save, and they are kept."""
+PIECE_TILES = 192
+"""That are worked on at a time, to bound what the transformed inputs take."""
+
+
+def pays_winograd(channels: int, filters: int, height: int, width: int) -> bool:
+    """Whether Winograd's convolution is the faster one on a CPU, for inputs of this size in positions."""
+    return channels * filters >= WINOGRAD_FILTERS and _tiles(height, width) >= WINOGRAD_TILES
+
+
+def keeps_winograd_filters(height: int, width: int, batch: int) -> bool:
+    """Whether its transformed filters should stay in memory, for a batch of inputs of this size."""
+    return batch * _tiles(height, width) < FEW_TILES
+
+
+def winograd_rows(columns: int, batch: int) -> int:
+    """How many rows of so many tiles are worked on at a time."""
+    return max(1, round(PIECE_TILES / (columns * batch)))
+
+
+def piece_tiles(height: int, width: int, batch: int) -> int:
+    """The most tiles that are worked on at a time, for a batch of inputs of this size."""
+    columns, rows = -(-width // TILE), -(-height // TILE)
+    return batch * columns * min(rows, winograd_rows(columns, batch))
+
+
+def _tiles(height: int, width: int) -> int:
+    return -(-height // TILE) * -(-width // TILE)

@@ -1,0 +1,62 @@
+"""Winograd's convolution against torch's, and its adjoint."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stylebatch.synthesis import winograd
+from stylebatch.synthesis.winograd import Winograd, Workspace
+
+SHAPES = [(1, 3, 5, 4, 4), (2, 6, 3, 9, 14), (1, 4, 4, 1, 7), (3, 2, 7, 30, 5), (1, 5, 2, 17, 16)]
+"""Batch, channels, filters, height, width."""
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return values.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.fixture(params=[1, 2, 1000], ids=["one tile at a time", "a few", "all tiles at once"])
+def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "winograd_rows", lambda columns, batch: request.param)
+
+
+@pytest.mark.usefixtures("_pieces")
+@pytest.mark.parametrize("keeps_filters", [True, False])
+@pytest.mark.parametrize(("batch", "channels", "filters", "height", "width"), SHAPES)
+def test_it_equals_the_direct_convolution_and_its_adjoint(
+    keeps_filters: bool, batch: int, channels: int, filters: int, height: int, width: int
+) -> None:
+    inputs = random(batch, channels, height, width).requires_grad_()
+    weight = random(filters, channels, 3, 3, seed=1)
+    gradients = random(batch, filters, height, width, seed=2)
+    direct = functional.conv2d(inputs, weight, padding=1)
+    (expected,) = torch.autograd.grad(direct, inputs, gradients)
+    own = Winograd(weight, keeps_filters, Workspace())
+    with torch.no_grad():
+        torch.testing.assert_close(own.convolve(inputs), direct, rtol=0, atol=1e-12)
+        torch.testing.assert_close(own.adjoint(gradients), expected, rtol=0, atol=1e-12)
+
+
+def test_results_are_channels_last() -> None:
+    own = Winograd(random(4, 4, 3, 3), keeps_filters=True, workspace=Workspace())
+    for result in (own.convolve(random(2, 4, 9, 11)), own.adjoint(random(2, 4, 9, 11))):
+        assert result.shape == (2, 4, 9, 11)
+        assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_what_goes_in_is_left_as_it_was() -> None:
+    own, inputs = Winograd(random(4, 4, 3, 3), keeps_filters=True, workspace=Workspace()), random(1, 4, 8, 8)
+    before = inputs.clone()
+    own.convolve(inputs)
+    own.adjoint(inputs)
+    assert torch.equal(inputs, before)
+
+
+def test_float32_costs_at_most_four_times_the_rounding_of_the_direct_one() -> None:
+    inputs, weight = random(1, 128, 24, 32).relu(), random(128, 128, 3, 3, seed=1)
+    exact = functional.conv2d(inputs, weight, padding=1)
+    direct = functional.conv2d(inputs.float(), weight.float(), padding=1)
+    own = Winograd(weight.float(), keeps_filters=True, workspace=Workspace()).convolve(inputs.float())
+    assert (own - exact).norm() < 4 * (direct - exact).norm()
