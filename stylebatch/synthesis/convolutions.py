@@ -45,16 +45,20 @@ class Direct:
         return result
 
 
-def convolution(weight: Tensor, shape: Sequence[int], workspace: Workspace) -> Convolution:
+def convolution(
+    weight: Tensor, shape: Sequence[int], workspace: Workspace, is_used_once: bool
+) -> Convolution:
     """The faster algorithm for inputs of this size; the choice depends on a picture's size, not on the batch.
 
     Args:
         weight: ``(N, C, 3, 3)``, channels-last in memory.
         shape: ``(B, C, H, W)`` of the inputs.
         workspace: For the convolutions of one thread.
+        is_used_once: Whether nothing is worth keeping for a second time.
     """
     batch, channels, height, width = shape
     filters = len(weight)
     if weight.device.type != "cpu" or not pays_winograd(channels, filters, height, width):
         return Direct(weight)  # a GPU's library has algorithms of its own to choose from
-    return Winograd(weight, keeps_winograd_filters(height, width, batch), workspace)
+    keeps_filters = not is_used_once and keeps_winograd_filters(height, width, batch)
+    return Winograd(weight, keeps_filters, workspace)

@@ -10,6 +10,8 @@ BYTES = 4
 """Of one float32."""
 PROCESS_BYTES = 725 * 2**20
 """A worker before its first batch: Python, Ray, torch and the network."""
+SLACK = 1.3
+"""What the C library's heap takes for what is asked of it, tensors of many sizes coming and going."""
 GRADIENTS = 3
 """Tensors as large as a layer's response that there are while its gradient is made."""
 PIXEL_VECTORS = 12
@@ -35,7 +37,7 @@ def batch_bytes(recipe: Recipe, height: int, width: int, batch: int = 1) -> int:
     vectors = 3 * height * width * (_history_vectors(recipe) + PIXEL_VECTORS)
     on_the_way = _most_on_the_way(recipe, height, width)
     each = BYTES * (2 * _target_values(recipe, height, width) + vectors) + on_the_way
-    return batch * each + _winograd_bytes(recipe, height, width, batch)
+    return round(SLACK * (batch * each + _winograd_bytes(recipe, height, width, batch)))
 
 
 def _deepest(recipe: Recipe) -> int:

@@ -70,7 +70,9 @@ class VGG19(nn.Module):
             if layer.startswith("pool"):
                 current, _ = POOLINGS[pooling](current)
             else:
-                current = self.respond(layer, current, self.convolution(layer, current.shape, workspace))
+                current = self.respond(
+                    layer, current, self.convolution(layer, current.shape, workspace, is_used_once=True)
+                )
             if layer in wanted:
                 found[layer] = current
         return found
@@ -79,9 +81,11 @@ class VGG19(nn.Module):
         """What the first convolution is fed with for images ``(B, 3, H, W)``, channels-last in memory."""
         return (images - self.mean).contiguous(memory_format=torch.channels_last)
 
-    def convolution(self, layer: str, shape: Sequence[int], workspace: Workspace) -> Convolution:
+    def convolution(
+        self, layer: str, shape: Sequence[int], workspace: Workspace, is_used_once: bool = False
+    ) -> Convolution:
         """The convolution of a layer, for inputs of this shape ``(B, C, H, W)``."""
-        return convolution(self.get_buffer(f"{layer}_weight"), shape, workspace)
+        return convolution(self.get_buffer(f"{layer}_weight"), shape, workspace, is_used_once)
 
     def respond(self, layer: str, inputs: Tensor, own: Convolution) -> Tensor:
         """A layer's response to the layer below, by its convolution."""

@@ -128,12 +128,12 @@ class Winograd:
         return self._transformed_filters() if self._kept is None else self._kept
 
     def _transformed_filters(self) -> Tensor:
-        """``G g G^T`` of every filter and channel, ``(36, C, N)``."""
+        """``G g G^T`` of every filter and channel, ``(36, C, N)``; one filter after the other in memory."""
         filters, channels = self._weight.shape[:2]
-        weight = self._take("weight", 3, 3, channels, filters).copy_(self._weight.permute(2, 3, 1, 0))
-        transformed = self._take("filters", WINDOW, channels, filters)
-        torch.mm(_FILTERS.to(weight), weight.view(9, -1), out=transformed.view(WINDOW, -1))
-        return transformed
+        weight = self._weight.permute(0, 2, 3, 1).reshape(filters, 9, channels)
+        transformed = self._take("filters", filters, WINDOW, channels)
+        torch.bmm(_FILTERS.to(weight).expand(filters, -1, -1), weight, out=transformed)
+        return transformed.permute(1, 2, 0)
 
 
 def _tiles(positions: int) -> int:

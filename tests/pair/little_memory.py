@@ -27,7 +27,14 @@ from stylebatch.synthesis.projection import batch_bytes
 from stylebatch.work import Task
 
 WIDTH, HEIGHT = 160, 120
-RECIPE = Recipe(size=WIDTH, iterations=1, start="content", style_size=32)
+RECIPE = Recipe(
+    size=WIDTH,
+    iterations=1,
+    start="content",
+    style_size=32,
+    content_layers=("conv2_2",),
+    style_layers=("conv1_1", "conv2_1"),  # below the layers that share large filters: half as many take half
+)
 
 
 def tasks(unit: int, recipe: Recipe) -> list[Task]:
