@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench lint format clean
 
 help:
 	@echo "make demo    stylize a few photographs into demo-output/"
 	@echo "make test    the whole test suite"
+	@echo "make bench   measure the speed beside other programs (docs/benchmarks.md)"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make clean   remove .venv and demo-output"
@@ -17,6 +18,9 @@ demo: $(VENV)/demo.installed
 
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/demo.installed
+	$(BIN)/python benchmarks/bench.py
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .

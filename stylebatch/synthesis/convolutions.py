@@ -12,10 +12,10 @@ from stylebatch.synthesis.winograd import Winograd, Workspace
 
 
 class Convolution(Protocol):
-    """A 3 x 3 convolution with zero padding 1, without its bias."""
+    """A 3 x 3 convolution with zero padding 1."""
 
-    def convolve(self, inputs: Tensor) -> Tensor:
-        """``(B, N, H, W)`` from ``(B, C, H, W)``."""
+    def convolve(self, inputs: Tensor, bias: Tensor) -> Tensor:
+        """``(B, N, H, W)`` from ``(B, C, H, W)``, plus the bias ``(N,)``."""
         ...
 
     def adjoint(self, gradients: Tensor) -> Tensor:
@@ -33,9 +33,9 @@ class Direct:
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight
 
-    def convolve(self, inputs: Tensor) -> Tensor:
-        """``(B, N, H, W)`` from ``(B, C, H, W)``."""
-        return functional.conv2d(inputs, self._weight, padding=1)
+    def convolve(self, inputs: Tensor, bias: Tensor) -> Tensor:
+        """``(B, N, H, W)`` from ``(B, C, H, W)``, plus the bias ``(N,)``."""
+        return functional.conv2d(inputs, self._weight, bias, padding=1)
 
     def adjoint(self, gradients: Tensor) -> Tensor:
         """From gradients by the results ``(B, N, H, W)`` to those by the inputs ``(B, C, H, W)``."""

@@ -19,6 +19,9 @@ from stylebatch.synthesis.poolings import POOLINGS
 from stylebatch.synthesis.vgg import VGG19, check_image_size
 from stylebatch.synthesis.winograd import Workspace
 
+PIECE_VALUES = 2**18
+"""Gradients that are gated at a time: a megabyte of them."""
+
 
 @dataclass(frozen=True)
 class _Step:
@@ -103,7 +106,20 @@ class LossGradient:
         own = self._convolutions[layer]
         response = self._network.respond(layer, inputs, own)
         passed = response if layer in self._wanted else response > 0
-        return response, lambda gradient: own.adjoint(gradient.mul_(passed > 0))
+        return response, lambda gradient: own.adjoint(_gated(gradient, passed))
+
+
+def _gated(gradient: Tensor, passed: Tensor) -> Tensor:
+    """The gradient, changed in place, where the ReLU let a response pass (``passed > 0``), else 0.
+
+    Done in pieces: the intermediate values stay in the processor's cache, and take no memory to speak of.
+    """
+    values_a_row = gradient.numel() // gradient.shape[2]
+    rows = max(1, PIECE_VALUES // values_a_row)
+    for first in range(0, gradient.shape[2], rows):
+        piece = slice(first, first + rows)
+        gradient[:, :, piece].mul_(passed[:, :, piece] > 0)
+    return gradient
 
 
 def _shallow_first(losses: dict[str, Tensor]) -> dict[str, Tensor]:

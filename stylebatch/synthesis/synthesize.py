@@ -125,16 +125,16 @@ class _Batch:
         self._problems = problems
         self._recipe = problems[0].recipe
         self._shape = problems[0].start.shape
-        self._objective = _objective(problems, network.device)
+        self._objective = batch_objective(problems, network.device)
         start = torch.stack([problem.start for problem in problems]).to(network.device)
         self._loss_gradient = LossGradient(
             network, self._objective.layers, self._recipe.pooling, tuple(start.shape)
         )
-        self._optimizer = _optimizer(self._recipe, _as_rows(start))
+        self._optimizer = _optimizer(self._recipe, as_rows(start))
         self._bounds = SoftBounds(len(problems), network.device) if self._recipe.bounds == "soft" else None
         self._active = list(range(len(problems)))
         self._curves: list[list[float]] = [[] for _ in problems]
-        self._images = _as_rows(start).clone()
+        self._images = as_rows(start).clone()
         self._reasons = [StopReason.ITERATIONS] * len(problems)
         self._last_losses = start.new_full((len(problems),), math.inf)
 
@@ -191,8 +191,8 @@ class _Batch:
         """One forward and backward pass for every image that is still being worked on."""
         self.evaluations += 1
         rows = self._optimizer.propose()
-        terms, image_gradients = self._loss_gradient(_as_images(rows, self._shape), self._objective)
-        costs, gradients = terms.total, _as_rows(image_gradients)
+        terms, image_gradients = self._loss_gradient(as_images(rows, self._shape), self._objective)
+        costs, gradients = terms.total, as_rows(image_gradients)
         if self._bounds is not None:
             penalty = self._bounds.penalty(rows, gradients)
             costs, gradients = costs + penalty.values, gradients + penalty.gradients
@@ -250,7 +250,7 @@ class _Batch:
     def solutions(self, publish: Publish) -> list[Solution]:
         """The results, with the losses of the published pictures."""
         self._keep_images()
-        images = _as_images(self._images, self._shape).cpu().contiguous()
+        images = as_images(self._images, self._shape).cpu().contiguous()
         published = [
             publish(image, problem.recipe) for image, problem in zip(images, self._problems, strict=True)
         ]
@@ -273,7 +273,7 @@ class _Batch:
 
     @torch.no_grad()
     def _published_terms(self, published: Tensor) -> LossTerms:
-        objective = _objective(self._problems, self._network.device)
+        objective = batch_objective(self._problems, self._network.device)
         images = published.to(self._network.device)
         responses = self._network.responses(images, objective.layers, self._recipe.pooling)
         return objective.terms(images, responses)
@@ -300,7 +300,8 @@ def _check_alike(problems: Sequence[Problem]) -> None:
         raise SynthesisError("a picture needs content targets, style targets or both")
 
 
-def _objective(problems: Sequence[Problem], device: torch.device) -> Objective:
+def batch_objective(problems: Sequence[Problem], device: torch.device) -> Objective:
+    """The loss of problems of one shape, each with its own targets and scales."""
     height, width = problems[0].start.shape[-2:]
     scales = [loss_scales(problem.recipe, height, width) for problem in problems]
     content, style = problems[0].targets.content, problems[0].targets.style
@@ -327,12 +328,12 @@ def _optimizer(recipe: Recipe, start: Tensor) -> Optimizer:
     return LBFGS(start, min(recipe.history, max(1, recipe.iterations)))
 
 
-def _as_rows(images: Tensor) -> Tensor:
+def as_rows(images: Tensor) -> Tensor:
     """``(B, 3, H, W)`` as ``(B, n)`` in channels-last order."""
     return images.permute(0, 2, 3, 1).flatten(1)
 
 
-def _as_images(rows: Tensor, shape: torch.Size) -> Tensor:
+def as_images(rows: Tensor, shape: torch.Size) -> Tensor:
     """``(B, n)`` in channels-last order as ``(B, 3, H, W)``."""
     channels, height, width = shape
     return rows.view(-1, height, width, channels).permute(0, 3, 1, 2)

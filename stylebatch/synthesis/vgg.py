@@ -89,8 +89,7 @@ class VGG19(nn.Module):
 
     def respond(self, layer: str, inputs: Tensor, own: Convolution) -> Tensor:
         """A layer's response to the layer below, by its convolution."""
-        bias = self.get_buffer(f"{layer}_bias")
-        return functional.relu_(own.convolve(inputs).add_(bias[:, None, None]))
+        return functional.relu_(own.convolve(inputs, self.get_buffer(f"{layer}_bias")))
 
 
 def check_image_size(height: int, width: int, layer: str) -> None:

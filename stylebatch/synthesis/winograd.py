@@ -68,8 +68,8 @@ class Winograd:
         self._results = _RESULTS.to(weight)
         self._kept = self._transformed_filters().clone() if keeps_filters else None
 
-    def convolve(self, inputs: Tensor) -> Tensor:
-        """The convolution ``(B, N, H, W)`` of ``(B, C, H, W)``, both channels-last in memory."""
+    def convolve(self, inputs: Tensor, bias: Tensor) -> Tensor:
+        """The convolution ``(B, N, H, W)`` of ``(B, C, H, W)``, both channels-last, plus the bias."""
         batch, channels, height, width = inputs.shape
         filters = len(self._weight)
         rows, columns = _tiles(height), _tiles(width)
@@ -86,7 +86,8 @@ class Winograd:
             torch.bmm(transformed, transformed_filters, out=products)
             ready = self._take("inputs", TILE**2, tiles * filters)
             torch.mm(self._results, products.view(WINDOW, -1), out=ready)
-            _as_tiles(results, first, last).copy_(ready.view(TILE, TILE, batch, last - first, columns, -1))
+            places = _as_tiles(results, first, last)
+            torch.add(ready.view(places.shape), bias, out=places)
         return _cropped(results, 0, height, width)
 
     def adjoint(self, gradients: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from stylebatch.synthesis.winograd import Winograd, Workspace
 
 SHAPES = [(1, 3, 5, 4, 4), (2, 6, 3, 9, 14), (1, 4, 4, 1, 7), (3, 2, 7, 30, 5), (1, 5, 2, 17, 16)]
 """Batch, channels, filters, height, width."""
+NO_BIAS = torch.zeros(4, dtype=torch.float64)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -31,17 +32,18 @@ def test_it_equals_the_direct_convolution_and_its_adjoint(
     inputs = random(batch, channels, height, width).requires_grad_()
     weight = random(filters, channels, 3, 3, seed=1)
     gradients = random(batch, filters, height, width, seed=2)
-    direct = functional.conv2d(inputs, weight, padding=1)
+    bias = random(filters, 1, 1, 1, seed=3).flatten()
+    direct = functional.conv2d(inputs, weight, bias, padding=1)
     (expected,) = torch.autograd.grad(direct, inputs, gradients)
     own = Winograd(weight, keeps_filters, Workspace())
     with torch.no_grad():
-        torch.testing.assert_close(own.convolve(inputs), direct, rtol=0, atol=1e-12)
+        torch.testing.assert_close(own.convolve(inputs, bias), direct, rtol=0, atol=1e-12)
         torch.testing.assert_close(own.adjoint(gradients), expected, rtol=0, atol=1e-12)
 
 
 def test_results_are_channels_last() -> None:
     own = Winograd(random(4, 4, 3, 3), keeps_filters=True, workspace=Workspace())
-    for result in (own.convolve(random(2, 4, 9, 11)), own.adjoint(random(2, 4, 9, 11))):
+    for result in (own.convolve(random(2, 4, 9, 11), NO_BIAS), own.adjoint(random(2, 4, 9, 11))):
         assert result.shape == (2, 4, 9, 11)
         assert result.is_contiguous(memory_format=torch.channels_last)
 
@@ -49,7 +51,7 @@ def test_results_are_channels_last() -> None:
 def test_what_goes_in_is_left_as_it_was() -> None:
     own, inputs = Winograd(random(4, 4, 3, 3), keeps_filters=True, workspace=Workspace()), random(1, 4, 8, 8)
     before = inputs.clone()
-    own.convolve(inputs)
+    own.convolve(inputs, NO_BIAS)
     own.adjoint(inputs)
     assert torch.equal(inputs, before)
 
@@ -58,5 +60,7 @@ def test_float32_costs_at_most_four_times_the_rounding_of_the_direct_one() -> No
     inputs, weight = random(1, 128, 24, 32).relu(), random(128, 128, 3, 3, seed=1)
     exact = functional.conv2d(inputs, weight, padding=1)
     direct = functional.conv2d(inputs.float(), weight.float(), padding=1)
-    own = Winograd(weight.float(), keeps_filters=True, workspace=Workspace()).convolve(inputs.float())
+    own = Winograd(weight.float(), keeps_filters=True, workspace=Workspace()).convolve(
+        inputs.float(), torch.zeros(128)
+    )
     assert (own - exact).norm() < 4 * (direct - exact).norm()
