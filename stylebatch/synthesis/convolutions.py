@@ -1,6 +1,6 @@
 """The network's convolutions, forward and back, by whichever algorithm is faster at a size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -8,7 +8,8 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
 from stylebatch.synthesis.tiling import keeps_winograd_filters, pays_winograd
-from stylebatch.synthesis.winograd import Winograd, Workspace
+from stylebatch.synthesis.winograd import Winograd
+from stylebatch.synthesis.workspace import LARGE_VALUES, Workspace
 
 
 class Convolution(Protocol):
@@ -21,6 +22,51 @@ class Convolution(Protocol):
     def adjoint(self, gradients: Tensor) -> Tensor:
         """From gradients by the results ``(B, N, H, W)`` to those by the inputs ``(B, C, H, W)``."""
         ...
+
+
+class InPieces:
+    """The convolution as torch computes it, a few rows at a time, into memory that is used again.
+
+    Args:
+        weight: ``(N, C, 3, 3)``, channels-last in memory.
+        name: Of a buffer for the results that nothing else writes; empty where the next step but one may.
+        workspace: Where results and gradients are written.
+    """
+
+    def __init__(self, weight: Tensor, name: str, workspace: Workspace) -> None:
+        self._direct = Direct(weight)
+        self._channels = weight.shape[1]
+        self._filters = len(weight)
+        self._name = name
+        self._workspace = workspace
+
+    def convolve(self, inputs: Tensor, bias: Tensor) -> Tensor:
+        """``(B, N, H, W)`` from ``(B, C, H, W)``, plus the bias ``(N,)``."""
+        batch, _, height, width = inputs.shape
+        shape = (batch, height, width, self._filters)
+        space = self._workspace
+        results = space.take(self._name, inputs, *shape) if self._name else space.flow(inputs, *shape)
+        return _by_rows(inputs, results, lambda piece: self._direct.convolve(piece, bias))
+
+    def adjoint(self, gradients: Tensor) -> Tensor:
+        """From gradients by the results ``(B, N, H, W)`` to those by the inputs ``(B, C, H, W)``."""
+        batch, _, height, width = gradients.shape
+        results = self._workspace.flow(gradients, batch, height, width, self._channels)
+        return _by_rows(gradients, results, self._direct.adjoint)
+
+
+def _by_rows(inputs: Tensor, results: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``work`` makes of ``(B, C, H, W)``, written into ``(B, H, W, N)`` a few rows at a time.
+
+    Each piece has a row more at either end, so that its own rows see their neighbours.
+    """
+    height, found = inputs.shape[2], results.permute(0, 3, 1, 2)
+    rows = max(1, LARGE_VALUES * height // max(inputs.numel(), results.numel()))
+    for first in range(0, height, rows):
+        last, above = min(first + rows, height), max(first - 1, 0)
+        piece = work(inputs[:, :, above : last + 1])
+        found[:, :, first:last] = piece[:, :, first - above : last - above]
+    return found
 
 
 class Direct:
@@ -45,20 +91,23 @@ class Direct:
         return result
 
 
-def convolution(
-    weight: Tensor, shape: Sequence[int], workspace: Workspace, is_used_once: bool
-) -> Convolution:
+def convolution(weight: Tensor, shape: Sequence[int], workspace: Workspace, place: str | None) -> Convolution:
     """The faster algorithm for inputs of this size; the choice depends on a picture's size, not on the batch.
 
     Args:
         weight: ``(N, C, 3, 3)``, channels-last in memory.
         shape: ``(B, C, H, W)`` of the inputs.
         workspace: For the convolutions of one thread.
-        is_used_once: Whether nothing is worth keeping for a second time.
+        place: The buffer for its results if they are large, as in :class:`InPieces`; None for a convolution
+            that is used once, for which nothing is worth keeping.
     """
     batch, channels, height, width = shape
     filters = len(weight)
-    if weight.device.type != "cpu" or not pays_winograd(channels, filters, height, width):
-        return Direct(weight)  # a GPU's library has algorithms of its own to choose from
-    keeps_filters = not is_used_once and keeps_winograd_filters(height, width, batch)
-    return Winograd(weight, keeps_filters, workspace)
+    if weight.device.type != "cpu":
+        return Direct(weight)  # a GPU's libraries choose among algorithms, and keep memory, themselves
+    if pays_winograd(channels, filters, height, width):
+        keeps_filters = place is not None and keeps_winograd_filters(height, width, batch)
+        return Winograd(weight, keeps_filters, workspace)
+    if place is not None and batch * filters * height * width > LARGE_VALUES:
+        return InPieces(weight, place, workspace)
+    return Direct(weight)

@@ -17,7 +17,7 @@ from stylebatch.synthesis.layers import layer_inputs, layer_sides
 from stylebatch.synthesis.losses import LossTerms, Objective
 from stylebatch.synthesis.poolings import POOLINGS
 from stylebatch.synthesis.vgg import VGG19, check_image_size
-from stylebatch.synthesis.winograd import Workspace
+from stylebatch.synthesis.workspace import Workspace
 
 PIECE_VALUES = 2**18
 """Gradients that are gated at a time: a megabyte of them."""
@@ -56,12 +56,13 @@ class LossGradient:
         self._pool = POOLINGS[pooling]
         self._wanted = layers
         self._layers = LAYERS[: deepest + 1]
+        self._workspace = Workspace()
         self._convolutions: dict[str, Convolution] = {}
-        workspace = Workspace()
         for layer in self._layers:
             if not layer.startswith("pool"):
                 inputs = (batch, layer_inputs(layer), *layer_sides(height, width, layer))
-                self._convolutions[layer] = network.convolution(layer, inputs, workspace)
+                place = layer if layer in layers else ""
+                self._convolutions[layer] = network.convolution(layer, inputs, self._workspace, place)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, objective: Objective) -> tuple[LossTerms, Tensor]:
@@ -87,6 +88,7 @@ class LossGradient:
                 if step.layer in objective.style_targets:
                     style[step.layer] = objective.add_style(step.layer, step.response, gradient)
             gradient = step.back(gradient)
+        gradient = gradient.clone()  # out of the workspace
         tv = objective.add_total_variation(images, gradient)
         return LossTerms(_shallow_first(content), _shallow_first(style), tv), gradient
 
@@ -95,7 +97,7 @@ class LossGradient:
         steps, current = [], self._network.centred(images)
         for layer in self._layers:
             if layer.startswith("pool"):
-                current, back = self._pool(current)
+                current, back = self._pool(current, self._workspace)
             else:
                 current, back = self._respond(layer, current)
             steps.append(_Step(layer, current if layer in self._wanted else None, back))

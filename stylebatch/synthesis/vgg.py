@@ -13,7 +13,7 @@ from stylebatch.synthesis.families import INPUT_FORMS
 from stylebatch.synthesis.layers import layer_positions
 from stylebatch.synthesis.poolings import POOLINGS
 from stylebatch.synthesis.weights import CONVOLUTIONS, Weights
-from stylebatch.synthesis.winograd import Workspace
+from stylebatch.synthesis.workspace import Workspace
 
 
 class VGG19(nn.Module):
@@ -68,11 +68,9 @@ class VGG19(nn.Module):
         found = {}
         for layer in LAYERS[: deepest + 1]:
             if layer.startswith("pool"):
-                current, _ = POOLINGS[pooling](current)
+                current, _ = POOLINGS[pooling](current, workspace)
             else:
-                current = self.respond(
-                    layer, current, self.convolution(layer, current.shape, workspace, is_used_once=True)
-                )
+                current = self.respond(layer, current, self.convolution(layer, current.shape, workspace))
             if layer in wanted:
                 found[layer] = current
         return found
@@ -82,10 +80,10 @@ class VGG19(nn.Module):
         return (images - self.mean).contiguous(memory_format=torch.channels_last)
 
     def convolution(
-        self, layer: str, shape: Sequence[int], workspace: Workspace, is_used_once: bool = False
+        self, layer: str, shape: Sequence[int], workspace: Workspace, place: str | None = None
     ) -> Convolution:
-        """The convolution of a layer, for inputs of this shape ``(B, C, H, W)``."""
-        return convolution(self.get_buffer(f"{layer}_weight"), shape, workspace, is_used_once)
+        """The convolution of a layer; see :func:`stylebatch.synthesis.convolutions.convolution`."""
+        return convolution(self.get_buffer(f"{layer}_weight"), shape, workspace, place)
 
     def respond(self, layer: str, inputs: Tensor, own: Convolution) -> Tensor:
         """A layer's response to the layer below, by its convolution."""

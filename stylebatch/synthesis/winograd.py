@@ -7,13 +7,13 @@ infinity (Toom and Cook): with 0, 1, -1, 1/2 and -2 the rounding error is two to
 direct convolution, and two thirds of what the usual 0, 1, -1, 2, -2 gives.
 """
 
-import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from stylebatch.synthesis.tiling import TILE, WINDOW, winograd_rows
+from stylebatch.synthesis.workspace import Workspace
 
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 REACH = TILE + 2
@@ -34,21 +34,6 @@ def _both_sides(matrix: Tensor) -> Tensor:
 _FILTERS = _both_sides(_powers(3))
 _INPUTS = _both_sides(torch.linalg.inv(_powers(REACH)).T.contiguous())
 _RESULTS = _both_sides(_powers(TILE).T.contiguous())
-
-
-class Workspace:
-    """Memory that is used again and again: asking the system for it each time takes longer than the work."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, Tensor] = {}
-
-    def take(self, name: str, like: Tensor, *shape: int) -> Tensor:
-        """A contiguous tensor of this shape and another's kind; it holds what its last use left."""
-        size = math.prod(shape)
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.numel() < size or buffer.dtype != like.dtype:
-            buffer = self._buffers[name] = like.new_empty(size)
-        return buffer[:size].view(shape)
 
 
 class Winograd:

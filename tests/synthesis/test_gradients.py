@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import LAYERS, Recipe
+from stylebatch.synthesis import convolutions
 from stylebatch.synthesis.gradients import LossGradient
 from stylebatch.synthesis.losses import Objective, gram_matrix
 from stylebatch.synthesis.vgg import VGG19
@@ -72,6 +73,12 @@ CASES: dict[str, tuple[list[str], list[str], dict[str, Any]]] = {
 }
 
 
+@pytest.fixture(params=[convolutions.LARGE_VALUES, 20_000], ids=["at once", "in pieces"])
+def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolutions, "LARGE_VALUES", request.param)
+
+
+@pytest.mark.usefixtures("_pieces")
 @pytest.mark.parametrize(("height", "width"), [(56, 72), (39, 46)], ids=["even sides", "odd sides"])
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_what_automatic_differentiation_gives(

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from stylebatch.synthesis.poolings import POOLINGS
+from stylebatch.synthesis.workspace import Workspace
 
 OF_TORCH = {"average": functional.avg_pool2d, "max": functional.max_pool2d}
 
@@ -18,6 +19,6 @@ def test_the_way_back_is_the_gradient(pooling: str, height: int, width: int) -> 
     pooled = OF_TORCH[pooling](responses, 2)
     gradient = torch.rand(pooled.shape, generator=generator, dtype=torch.float64)
     (expected,) = torch.autograd.grad(pooled, responses, gradient)
-    own, back = POOLINGS[pooling](responses.detach())
+    own, back = POOLINGS[pooling](responses.detach(), Workspace())
     torch.testing.assert_close(own, pooled)
     torch.testing.assert_close(back(gradient), expected)

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from stylebatch.synthesis import winograd
-from stylebatch.synthesis.winograd import Winograd, Workspace
+from stylebatch.synthesis.winograd import Winograd
+from stylebatch.synthesis.workspace import Workspace
 
 SHAPES = [(1, 3, 5, 4, 4), (2, 6, 3, 9, 14), (1, 4, 4, 1, 7), (3, 2, 7, 30, 5), (1, 5, 2, 17, 16)]
 """Batch, channels, filters, height, width."""
