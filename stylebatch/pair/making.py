@@ -17,6 +17,7 @@ from stylebatch.pair.memory import (
     is_out_of_memory,
     pieces,
     spoils_thread,
+    trim_heap,
 )
 from stylebatch.pair.monitor import Monitor
 from stylebatch.pair.networks import load_network
@@ -142,6 +143,7 @@ class PictureMaker:
 
     def _make(self, network: VGG19, pairs: Sequence[PairUnderWay], watch: BatchWatch) -> Made:
         ready, problems, failures = self._problems(network, pairs)
+        trim_heap()  # measuring left pieces that are too small for what comes
         watch.begin(ready)
         solutions = self._solve(network, ready, problems, watch)
         return Made(network, list(zip(ready, solutions, strict=True)), failures, watch.seconds, watch)

@@ -254,6 +254,7 @@ class _Batch:
         published = [
             publish(image, problem.recipe) for image, problem in zip(images, self._problems, strict=True)
         ]
+        del self._loss_gradient  # its memory is wanted now
         terms = self._published_terms(torch.stack(published))
         return [
             Solution(
