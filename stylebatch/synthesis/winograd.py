@@ -51,7 +51,10 @@ class Winograd:
         self._workspace = workspace
         self._inputs = _INPUTS.to(weight)
         self._results = _RESULTS.to(weight)
-        self._kept = self._transformed_filters().clone() if keeps_filters else None
+        self._filters_shape = (len(weight), WINDOW, weight.shape[1])
+        self._kept = (
+            self._transformed_filters(weight.new_empty(self._filters_shape)) if keeps_filters else None
+        )
 
     def convolve(self, inputs: Tensor, bias: Tensor) -> Tensor:
         """The convolution ``(B, N, H, W)`` of ``(B, C, H, W)``, both channels-last, plus the bias."""
@@ -111,13 +114,14 @@ class Winograd:
         return padded
 
     def _filters(self) -> Tensor:
-        return self._transformed_filters() if self._kept is None else self._kept
+        if self._kept is not None:
+            return self._kept
+        return self._transformed_filters(self._take("filters", *self._filters_shape))
 
-    def _transformed_filters(self) -> Tensor:
-        """``G g G^T`` of every filter and channel, ``(36, C, N)``; one filter after the other in memory."""
+    def _transformed_filters(self, transformed: Tensor) -> Tensor:
+        """``G g G^T`` of every filter and channel, ``(36, C, N)``, in the memory given, ``(N, 36, C)``."""
         filters, channels = self._weight.shape[:2]
         weight = self._weight.permute(0, 2, 3, 1).reshape(filters, 9, channels)
-        transformed = self._take("filters", filters, WINDOW, channels)
         torch.bmm(_FILTERS.to(weight).expand(filters, -1, -1), weight, out=transformed)
         return transformed.permute(1, 2, 0)
 

@@ -65,3 +65,12 @@ def test_float32_costs_at_most_four_times_the_rounding_of_the_direct_one() -> No
         inputs.float(), torch.zeros(128)
     )
     assert (own - exact).norm() < 4 * (direct - exact).norm()
+
+
+@pytest.mark.parametrize("keeps_filters", [True, False])
+def test_convolutions_may_share_a_workspace(keeps_filters: bool) -> None:
+    workspace, inputs = Workspace(), random(1, 4, 9, 11)
+    weights = [random(4, 4, 3, 3, seed=seed) for seed in (1, 2)]
+    for weight, own in [(weight, Winograd(weight, keeps_filters, workspace)) for weight in weights]:
+        expected = functional.conv2d(inputs, weight, padding=1)
+        torch.testing.assert_close(own.convolve(inputs, NO_BIAS), expected, rtol=0, atol=1e-12)
