@@ -15,8 +15,9 @@ from stylebatch.pair.checkpoints import Checkpoint, encode_checkpoint
 from stylebatch.pair.networks import load_network
 from stylebatch.recipe import Recipe
 from stylebatch.storage import UriStore
+from stylebatch.synthesis.problems import Problem, white_noise
 from stylebatch.synthesis.state import TakeStates
-from stylebatch.synthesis.synthesize import Problem, synthesize, white_noise
+from stylebatch.synthesis.synthesize import synthesize
 from stylebatch.synthesis.targets import Targets, content_targets
 
 SIZES = (256, 512)

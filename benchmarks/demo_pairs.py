@@ -6,7 +6,8 @@ from photographs import photograph
 
 from stylebatch.design.demo import DEMO_PAIRS
 from stylebatch.recipe import Recipe
-from stylebatch.synthesis.synthesize import Problem, Solution, synthesize, white_noise
+from stylebatch.synthesis.problems import Problem, Solution, white_noise
+from stylebatch.synthesis.synthesize import synthesize
 from stylebatch.synthesis.targets import Targets, content_targets, style_targets
 from stylebatch.synthesis.vgg import VGG19
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.families import bundled_weights
 from stylebatch.synthesis.losses import gram_matrix, loss_scales
-from stylebatch.synthesis.synthesize import white_noise
+from stylebatch.synthesis.problems import white_noise
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.synthesis.weights import CONVOLUTIONS, Weights, read_weights
 

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from stylebatch.recipe import PAPER_STYLE_LAYERS, Recipe
 from stylebatch.synthesis.families import bundled_weights
-from stylebatch.synthesis.synthesize import Problem, Solution, synthesize, white_noise
+from stylebatch.synthesis.problems import Problem, Solution, white_noise
+from stylebatch.synthesis.synthesize import synthesize
 from stylebatch.synthesis.targets import Targets, content_targets, style_targets
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.synthesis.weights import read_weights

@@ -25,16 +25,10 @@ from stylebatch.storage import UriStore
 from stylebatch.synthesis.gradients import LossGradient
 from stylebatch.synthesis.layers import layer_channels, layer_inputs, layer_positions
 from stylebatch.synthesis.lbfgs import LBFGS
+from stylebatch.synthesis.problems import Problem, as_images, as_rows, batch_objective, white_noise
 from stylebatch.synthesis.projection import projected_bytes
 from stylebatch.synthesis.state import TakeStates
-from stylebatch.synthesis.synthesize import (
-    Problem,
-    as_images,
-    as_rows,
-    batch_objective,
-    synthesize,
-    white_noise,
-)
+from stylebatch.synthesis.synthesize import synthesize
 from stylebatch.synthesis.targets import Targets, content_targets, style_targets
 
 PAIRS = (

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from stylebatch.pair.stylize import stylize
     from stylebatch.pictures.encoding import to_pillow
     from stylebatch.synthesis.optimizers import StopReason
-    from stylebatch.synthesis.synthesize import Solution
+    from stylebatch.synthesis.problems import Solution
 
 __version__ = "0.1.0"
 
 __all__ = ["PRESETS", "Recipe", "Solution", "StopReason", "StylebatchError", "stylize", "to_pillow"]
 
 _HOMES = {
-    "Solution": "stylebatch.synthesis.synthesize",
+    "Solution": "stylebatch.synthesis.problems",
     "StopReason": "stylebatch.synthesis.optimizers",
     "stylize": "stylebatch.pair.stylize",
     "to_pillow": "stylebatch.pictures.encoding",

@@ -110,6 +110,8 @@ class Recipe:
     """The longer side of the style images in pixels. None: the rule that sizes the picture."""
     reference_size: int | None = _field(None, rules.integer(16, 16384, " (pixels)"))
     """The longer side at which α and β are quoted. None: equation (1) to the letter, at any size."""
+    scales: int = _field(1, rules.integer(1, 8, " (1: the picture's own size alone)"))
+    """Sizes at which the picture is made, each twice the side of the one before; the last is its own."""
     start: str = _field("noise", rules.text("noise, content, or the location of an image", lambda v: True))
     """White noise from ``seed``, the content image, or the location of an image."""
     seed: int = _field(0, rules.integer(0, 2**63 - 1))
@@ -119,7 +121,7 @@ class Recipe:
     learning_rate: float = _field(4.0, rules.number(1e-6, 255))
     """Adam's step in grey levels; ``lbfgs`` finds its own."""
     iterations: int = _field(500, rules.integer(0, 1_000_000))
-    """The most evaluations (one forward and backward pass each). 0 publishes the start image."""
+    """The most evaluations (one forward and backward pass each) at each size. 0 publishes the start image."""
     history: int = _field(30, rules.integer(1, 200))
     """Curvature pairs that L-BFGS keeps."""
     tolerance: float = _field(0.0, rules.number(0, 1))

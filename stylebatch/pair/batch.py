@@ -22,7 +22,7 @@ from stylebatch.pair.targets import TargetCache
 from stylebatch.pictures import DEFAULT_MAX_PIXELS
 from stylebatch.recipe import Recipe
 from stylebatch.results import Layout
-from stylebatch.synthesis.synthesize import Solution
+from stylebatch.synthesis.problems import Solution
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.work import Activity, Facts, Outcome, Task
 
@@ -130,7 +130,7 @@ class BatchRunner:
         raise MemoryExceededError(told)
 
     def _work_on(self, pairs: Sequence[PairUnderWay]) -> list[Outcome]:
-        """Pairs that can share forward passes where they stand at the same number of evaluations."""
+        """Pairs that can share forward passes where they stand at the same size and number of evaluations."""
         try:
             network = self._compute.run(lambda: self._maker.prepare(pairs))
         except StylebatchError as error:
@@ -142,7 +142,7 @@ class BatchRunner:
                 ready.append(pair)
             except StorageError as error:
                 outcomes.append(self._failed(pair, error, is_output=True))
-        for group in _groups(ready, lambda pair: pair.evaluations):
+        for group in _groups(ready, lambda pair: pair.place):
             outcomes += self._make_and_publish(network, group)
         return outcomes
 
@@ -185,6 +185,8 @@ class BatchRunner:
             "seconds": pair.seconds + made.seconds,
             "attempts": task.attempt,
             "batch": len(made.pictures),
+            "target_hits": pair.target_hits,
+            "target_misses": pair.target_misses,
             "device": str(self._device),
             "host": socket.gethostname(),
         }
@@ -209,7 +211,8 @@ class BatchRunner:
 def _what_must_be_alike(pair: PairUnderWay) -> Hashable:
     """What pairs must agree on to share forward passes."""
     loaded = pair.loaded
-    return loaded.start.shape, loaded.content is None, not loaded.styles, loaded.recipe.shared_settings
+    settings = loaded.recipe.shared_settings
+    return loaded.start.shape, loaded.sizes, loaded.content is None, not loaded.styles, settings
 
 
 def _groups(

@@ -18,8 +18,6 @@ class ByteCache(Generic[Value]):
     """
 
     def __init__(self, capacity: int, size_of: Callable[[Value], int]) -> None:
-        self.hits = 0
-        self.misses = 0
         self._capacity = capacity
         self._size_of = size_of
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
@@ -30,9 +28,7 @@ class ByteCache(Generic[Value]):
         """The value, now the most recently used; None if it is not there."""
         with self._lock:
             if key not in self._values:
-                self.misses += 1
                 return None
-            self.hits += 1
             self._values.move_to_end(key)
             return self._values[key]
 

@@ -42,13 +42,18 @@ class PairUnderWay:
     """Spent on it before :attr:`standing`."""
     ran_out_of_memory: bool = False
     """Whether that has happened once while it had the worker to itself."""
+    target_hits: int = 0
+    """Its targets that the worker had at hand."""
+    target_misses: int = 0
+    """Its targets that were computed for it."""
     notices: list[str] = field(default_factory=list)
     """What the user should be told."""
 
     @property
-    def evaluations(self) -> int:
-        """After which it goes on."""
-        return self.standing.evaluations if self.standing else 0
+    def place(self) -> tuple[int, int]:
+        """Where it goes on: after so many smaller sizes, and so many evaluations of the next."""
+        standing = self.standing
+        return (len(standing.smaller_evaluations), standing.evaluations) if standing else (0, 0)
 
     def let_go(self) -> ImageState:
         """Where it goes on, which is not kept any longer."""

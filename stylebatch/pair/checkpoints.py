@@ -67,6 +67,7 @@ def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     content = {
         "identity": dict(checkpoint.identity),
         "seconds": checkpoint.seconds,
+        "smaller_evaluations": list(state.smaller_evaluations),
         "evaluations": state.evaluations,
         "loss_curve": list(state.loss_curve),
         "stop_reason": state.stop_reason and str(state.stop_reason),
@@ -99,4 +100,5 @@ def _state(content: Mapping[str, Any]) -> ImageState:
         loss_curve=tuple(content["loss_curve"]),
         stop_reason=None if reason is None else StopReason(reason),
         tensors=content["tensors"],
+        smaller_evaluations=tuple(content["smaller_evaluations"]),
     )

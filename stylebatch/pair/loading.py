@@ -19,6 +19,7 @@ from stylebatch.pictures import (
     DEFAULT_MAX_PIXELS,
     decode,
     fetch,
+    halved_sizes,
     header_size,
     output_size,
     resize,
@@ -26,7 +27,7 @@ from stylebatch.pictures import (
 )
 from stylebatch.pictures.encoding import to_tensor
 from stylebatch.recipe import START_NAMES, Recipe
-from stylebatch.synthesis.synthesize import white_noise
+from stylebatch.synthesis.problems import white_noise
 
 MAX_OUTPUT_PIXELS = 16384**2
 """No picture is made larger, whatever its aspect ratio makes of the recipe's size."""
@@ -37,6 +38,8 @@ LARGE_PIXELS = 1 << 24
 
 SizeRule = Callable[[int, int], tuple[int, int]]
 """From a picture's width and height to those at which it is used."""
+SizesRule = Callable[[int, int], list[tuple[int, int]]]
+"""The same where it is used at several sizes, the largest first."""
 Picture = TypeVar("Picture", "Source", str)
 """A picture in memory, or the location of one."""
 
@@ -75,6 +78,13 @@ class LoadedPair:
     """The start image ``(3, H, W)``."""
     start_sha256: str | None
     """Of a start image that the recipe gives the location of; None for the other starts."""
+    smaller: "LoadedPair | None" = None
+    """The same at half the size, which is made first; None: nothing is."""
+
+    @property
+    def sizes(self) -> int:
+        """At how many sizes the picture is made."""
+        return 1 + (self.smaller.sizes if self.smaller else 0)
 
 
 def size_sources(
@@ -100,22 +110,44 @@ def _load_pair(
     content: Picture | None,
     styles: Sequence[Picture],
     start: Picture | None,
-    sized: Callable[[Picture, SizeRule], SizedSource],
+    sized: Callable[[Picture, SizesRule], list[SizedSource]],
 ) -> LoadedPair:
-    """A pair of pictures of whatever kind; each is brought to its size before the next one is touched."""
+    """A pair of pictures of whatever kind; each is brought to its sizes before the next one is touched."""
     if content is None and not styles:
         raise SynthesisError("a pair needs a content image, a style image or both")
-    sized_content = None if content is None else sized(content, partial(output_size, recipe))
-    sized_styles = tuple(sized(style, partial(style_output_size, recipe)) for style in styles)
-    height, width = (sized_content or sized_styles[0]).pixels.shape[1:]
-    sized_start = None if start is None else sized(start, lambda *_: (width, height))
-    return LoadedPair(
-        recipe=recipe,
-        content=sized_content,
-        styles=sized_styles,
-        start=sized_start.pixels if sized_start else _start_image(recipe, (width, height), sized_content),
-        start_sha256=sized_start.sha256 if sized_start else None,
-    )
+    contents = [] if content is None else sized(content, _sizes(recipe, partial(output_size, recipe)))
+    style_sizes: list[list[SizedSource]] = [
+        sized(style, _sizes(recipe, partial(style_output_size, recipe))) for style in styles
+    ]
+    height, width = (contents or style_sizes[0])[0].pixels.shape[1:]
+    starts = [] if start is None else sized(start, _sizes(recipe, lambda *_: (width, height)))
+    loaded = None
+    for size in reversed(range(min(len(found) for found in (contents, *style_sizes, starts) if found))):
+        loaded = _at_size(
+            recipe,
+            contents[size] if contents else None,
+            tuple(style[size] for style in style_sizes),
+            starts[size] if starts else None,
+            loaded,
+        )
+    assert loaded is not None
+    return loaded
+
+
+def _at_size(
+    recipe: Recipe,
+    content: SizedSource | None,
+    styles: tuple[SizedSource, ...],
+    start: SizedSource | None,
+    smaller: LoadedPair | None,
+) -> LoadedPair:
+    image = start.pixels if start else _start_image(recipe, content, styles)
+    return LoadedPair(recipe, content, styles, image, start.sha256 if start else None, smaller)
+
+
+def _sizes(recipe: Recipe, rule: SizeRule) -> SizesRule:
+    """The sizes at which a recipe uses a picture whose largest one is given by a rule."""
+    return lambda width, height: halved_sizes(*_check_size(rule(width, height)), recipe.scales)
 
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -128,14 +160,16 @@ def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-def _at(source: Source, rule: SizeRule) -> SizedSource:
-    size = _check_size(rule(*source.picture.size))
-    return SizedSource(to_tensor(resize(source.picture, size)), source.sha256)
+def _at(source: Source, rule: SizesRule) -> list[SizedSource]:
+    """A source at every size, the largest first."""
+    sizes = rule(*source.picture.size)
+    return [SizedSource(to_tensor(resize(source.picture, size)), source.sha256) for size in sizes]
 
 
-def _start_image(recipe: Recipe, size: tuple[int, int], content: SizedSource | None) -> Tensor:
+def _start_image(recipe: Recipe, content: SizedSource | None, styles: Sequence[SizedSource]) -> Tensor:
     if recipe.start != "content":
-        return white_noise(size[1], size[0], recipe.seed)
+        height, width = (content or styles[0]).pixels.shape[1:]
+        return white_noise(height, width, recipe.seed)
     if content is None:
         raise SynthesisError("the recipe starts from the content, but the pair has none; use start=noise")
     return content.pixels
@@ -166,11 +200,11 @@ class Loader:
         start = None if pair.recipe.start in START_NAMES else pair.recipe.start
         return _load_pair(pair.recipe, pair.content, pair.styles, start, self._sized)
 
-    def _sized(self, uri: str, rule: SizeRule) -> SizedSource:
+    def _sized(self, uri: str, rule: SizesRule) -> list[SizedSource]:
         with self._turns.turn(uri):
             return self._sized_in_turn(uri, rule)
 
-    def _sized_in_turn(self, uri: str, rule: SizeRule) -> SizedSource:
+    def _sized_in_turn(self, uri: str, rule: SizesRule) -> list[SizedSource]:
         source = self._sources.get(uri)
         if source is not None:
             return _at(source, rule)

@@ -24,8 +24,9 @@ from stylebatch.pair.networks import load_network
 from stylebatch.pair.targets import TargetCache
 from stylebatch.pictures.encoding import as_published
 from stylebatch.recipe import Recipe
+from stylebatch.synthesis.problems import Problem, Solution
 from stylebatch.synthesis.projection import batch_bytes
-from stylebatch.synthesis.synthesize import Problem, Solution, synthesize
+from stylebatch.synthesis.synthesize import synthesize
 from stylebatch.synthesis.vgg import VGG19
 
 
@@ -106,7 +107,8 @@ class PictureMaker:
 
     def attempt(self, network: VGG19, pairs: Sequence[PairUnderWay]) -> Made | Shortage:
         """Make the pictures of a batch, or find that there is not enough memory for them."""
-        self._monitor.begin("synthesizing", _ids(pairs), pairs[0].loaded.recipe.iterations)
+        recipe = pairs[0].loaded.recipe
+        self._monitor.begin("synthesizing", _ids(pairs), recipe.scales * recipe.iterations)
         watch = BatchWatch(self._keeper, network)
         try:
             return self._foreseen_shortage(pairs) or self._make(network, pairs, watch)
@@ -156,11 +158,13 @@ class PictureMaker:
         problems: list[Problem] = []
         failures: list[tuple[PairUnderWay, StylebatchError]] = []
         for pair in pairs:
+            hits, misses = self._targets.hits, self._targets.misses
             try:
                 problems.append(self._targets.problem(network, pair.loaded))
                 ready.append(pair)
             except (SynthesisError, MemoryExceededError) as error:
                 failures.append((pair, error))
+            pair.target_hits, pair.target_misses = self._targets.hits - hits, self._targets.misses - misses
             self._monitor.advance()
         return ready, problems, failures
 

@@ -8,7 +8,7 @@ from stylebatch.errors import (
     SynthesisError,
 )
 from stylebatch.synthesis.optimizers import StopReason
-from stylebatch.synthesis.synthesize import Solution
+from stylebatch.synthesis.problems import Solution
 from stylebatch.work import Outcome, Task, failed_row
 
 

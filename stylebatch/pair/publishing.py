@@ -15,7 +15,7 @@ from stylebatch.pair.loading import LoadedPair
 from stylebatch.pictures.encoding import encode
 from stylebatch.recipe import FILE_SUFFIXES, Recipe
 from stylebatch.results import Layout, encode_record, image_sha256
-from stylebatch.synthesis.synthesize import Solution
+from stylebatch.synthesis.problems import Solution
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.work import Facts, source_facts
 
@@ -35,6 +35,7 @@ def solution_facts(network: VGG19, loaded: LoadedPair, solution: Solution) -> Fa
         "solver_loss": _number(solution.solver_loss),
         "clipped_fraction": solution.clipped_fraction,
         "evaluations": solution.evaluations,
+        "smaller_evaluations": list(solution.smaller_evaluations),
         "stop_reason": str(solution.stop_reason),
         "content_sha256": loaded.content.sha256 if loaded.content else None,
         "style_sha256": [style.sha256 for style in loaded.styles],

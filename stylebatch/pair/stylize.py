@@ -27,7 +27,8 @@ from stylebatch.pictures import DEFAULT_MAX_PIXELS, decode, fetch, from_array, f
 from stylebatch.pictures.encoding import as_published
 from stylebatch.recipe import START_NAMES, Recipe
 from stylebatch.storage import UriStore
-from stylebatch.synthesis.synthesize import Solution, synthesize
+from stylebatch.synthesis.problems import Solution
+from stylebatch.synthesis.synthesize import synthesize
 from stylebatch.synthesis.vgg import VGG19
 
 Picture = Image.Image | np.ndarray

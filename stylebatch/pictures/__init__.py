@@ -7,7 +7,7 @@ from stylebatch.pictures.decoding import decode, from_array, from_pillow
 from stylebatch.pictures.fetching import fetch
 from stylebatch.pictures.headers import DEFAULT_MAX_PIXELS, header_size
 from stylebatch.pictures.provenance import read_provenance
-from stylebatch.pictures.sizes import output_size, resize, style_output_size
+from stylebatch.pictures.sizes import halved_sizes, output_size, resize, style_output_size
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -15,6 +15,7 @@ __all__ = [
     "fetch",
     "from_array",
     "from_pillow",
+    "halved_sizes",
     "header_size",
     "output_size",
     "read_provenance",

@@ -6,6 +6,9 @@ from PIL import Image
 
 from stylebatch.recipe import Recipe
 
+SMALLEST_SIDE = 32
+"""Of a picture that is made smaller first; below, VGG-19's deepest layers see next to nothing."""
+
 
 def output_size(recipe: Recipe, width: int, height: int) -> tuple[int, int]:
     """The size of the result for a content picture of this size.
@@ -41,6 +44,21 @@ def style_output_size(recipe: Recipe, width: int, height: int) -> tuple[int, int
     if recipe.style_size is None:
         return output_size(recipe, width, height)
     return _scaled(width, height, recipe.style_size / max(width, height))
+
+
+def halved_sizes(width: int, height: int, scales: int) -> list[tuple[int, int]]:
+    """A size and its halves, the largest first.
+
+    Args:
+        width: In pixels.
+        height: Likewise.
+        scales: How many there should be; sizes with a side under 32 pixels are left out.
+
+    Returns:
+        (width, height), and as many halves of it as were asked for and are large enough.
+    """
+    halves = (_scaled(width, height, 0.5**times) for times in range(1, scales))
+    return [(width, height), *(size for size in halves if min(size) >= SMALLEST_SIDE)]
 
 
 def resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -10,7 +10,8 @@ from inmemory import MemoryStore, picture_bytes
 from stylebatch.manifest import Pair
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.families import bundled_weights
-from stylebatch.synthesis.synthesize import Solution, StopReason
+from stylebatch.synthesis.optimizers import StopReason
+from stylebatch.synthesis.problems import Solution
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.synthesis.weights import Weights, read_weights
 
@@ -70,4 +71,4 @@ def solution() -> Solution:
     """A picture that nobody had to compute."""
     image = torch.arange(3 * 20 * 32, dtype=torch.float32).view(3, 20, 32).remainder(256)
     layers = {"content_conv4_2": 2.0, "style_conv1_1": 1.0}
-    return Solution(image, 3.0, 2.0, 1.0, layers, 2.9, (9.0, 4.0, 2.9), 0.125, 3, StopReason.ITERATIONS)
+    return Solution(image, 3.0, 2.0, 1.0, layers, 2.9, (9.0, 4.0, 2.9), 0.125, 3, (), StopReason.ITERATIONS)

@@ -26,7 +26,7 @@ from stylebatch.pair.outcomes import check_solution
 from stylebatch.pictures import decode
 from stylebatch.results import Layout, image_sha256
 from stylebatch.synthesis.optimizers import StopReason
-from stylebatch.synthesis.synthesize import Solution
+from stylebatch.synthesis.problems import Solution
 from stylebatch.work import Activity, Outcome, Task
 
 PairMaker = Callable[..., Pair]

@@ -11,13 +11,12 @@ def cache_of(capacity: int) -> ByteCache[bytes]:
     return ByteCache(capacity, len)
 
 
-def test_values_come_back_and_are_counted() -> None:
+def test_values_come_back() -> None:
     cache = cache_of(10)
     assert cache.get("a") is None
     cache.put("a", b"123")
     assert cache.get("a") == b"123"
     assert cache.get("b") is None
-    assert (cache.hits, cache.misses) == (1, 2)
 
 
 def test_what_was_used_longest_ago_goes_first() -> None:
@@ -100,7 +99,6 @@ def test_threads_may_share_it() -> None:
         thread.join()
     kept = [cache.get(key) for key in range(60)]
     assert 90 <= sum(len(value) for value in kept if value) <= 100
-    assert cache.hits + cache.misses == 3 * 2000 + 60
 
 
 class TestTurns:

@@ -15,6 +15,7 @@ from stylebatch.errors import NotFoundError, PictureError, StylebatchError, Synt
 from stylebatch.manifest import Pair
 from stylebatch.pair.loading import LoadedPair, Loader, size_sources
 from stylebatch.recipe import Recipe
+from stylebatch.synthesis.problems import white_noise
 
 PairMaker = Callable[..., Pair]
 
@@ -109,6 +110,44 @@ class TestStart:
             SynthesisError, match="starts from the content, but the pair has none; use start="
         ):
             load(store, make_pair(None, "s", start="content"))
+
+
+class TestScales:
+    def test_every_size_has_its_pictures(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        loaded = load(store, make_pair("c", "s", size=128, style_size=256, scales=3, start="content"))
+        assert loaded.sizes == 2  # a third would have sides under 32
+        assert shapes(loaded) == [(3, 96, 128), (3, 256, 256)]
+        assert loaded.smaller is not None
+        assert shapes(loaded.smaller) == [(3, 48, 64), (3, 128, 128)]
+        assert loaded.smaller.smaller is None
+        assert loaded.smaller.content is not None
+        assert torch.equal(loaded.smaller.start, loaded.smaller.content.pixels)
+
+    def test_a_smaller_picture_is_the_one_that_a_smaller_recipe_gives(
+        self, store: MemoryStore, make_pair: PairMaker
+    ) -> None:
+        """So their targets are the same, too."""
+        settings: dict[str, Any] = {"start": "/in/tall.png", "scales": 2}
+        smaller = load(store, make_pair("c", "s", size=128, **settings)).smaller
+        alone = load(store, make_pair("c", "s", size=64, **settings))
+        assert smaller is not None
+        assert alone.smaller is None
+        assert smaller.content is not None
+        assert alone.content is not None
+        assert smaller.content.sha256 == alone.content.sha256
+        assert torch.equal(smaller.content.pixels, alone.content.pixels)
+        assert torch.equal(smaller.styles[0].pixels, alone.styles[0].pixels)
+        assert torch.equal(smaller.start, alone.start)
+
+    def test_noise_is_made_at_each_size(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        loaded = load(store, make_pair(None, "s", size=64, scales=2, start="noise", seed=5))
+        assert loaded.smaller is not None
+        assert torch.equal(loaded.smaller.start, white_noise(32, 32, 5))
+
+    def test_a_style_that_would_be_too_small_leaves_a_size_out(
+        self, store: MemoryStore, make_pair: PairMaker
+    ) -> None:
+        assert load(store, make_pair("c", "s", size=128, style_size=50, scales=2)).sizes == 1
 
 
 class TestErrors:

@@ -19,12 +19,20 @@ from stylebatch.pair.loading import Loader
 from stylebatch.pair.publishing import publish, solution_facts, source_names
 from stylebatch.pictures import decode, read_provenance
 from stylebatch.results import RESULT_SCHEMA, Layout, decode_record, image_sha256
-from stylebatch.synthesis.synthesize import Solution
+from stylebatch.synthesis.problems import Solution
 from stylebatch.work import Facts
 
 PairMaker = Callable[..., Pair]
 LAYOUT = Layout("/out")
-RUN = {"seconds": 12.5, "batch": 2, "device": "cuda", "host": "worker-7.example.org", "attempts": 3}
+RUN = {
+    "seconds": 12.5,
+    "batch": 2,
+    "target_hits": 1,
+    "target_misses": 5,
+    "device": "cuda",
+    "host": "worker-7.example.org",
+    "attempts": 3,
+}
 IMAGE = "/out/images/000042/p0.png"
 
 

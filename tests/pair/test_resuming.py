@@ -20,15 +20,15 @@ from stylebatch.pair.batch import BatchRunner
 from stylebatch.pair.checkpoints import decode_checkpoint
 from stylebatch.pair.monitor import Monitor
 from stylebatch.results import Layout
+from stylebatch.synthesis import batch as batch_module
 from stylebatch.synthesis import bounds as bounds_module
-from stylebatch.synthesis import synthesize as synthesize_module
 from stylebatch.work import Facts, Outcome, Task
 
 PROGRAM = Path(__file__).with_name("long_pairs.py")
 LAYOUT = Layout("/out")
 CHECK_EVERY = 16
 """So that the bounds tighten in a test that is short: after evaluations 16 and 32."""
-DIFFERS_WHEN_RESUMED = ("seconds", "attempts")
+DIFFERS_WHEN_RESUMED = ("seconds", "attempts", "target_hits", "target_misses")
 
 
 def _long_pairs() -> Any:
@@ -117,7 +117,7 @@ def test_interrupted_again_and_again_it_publishes_the_same_bytes(
     worker: Worker, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, optimizer: str, tolerance: float
 ) -> None:
     """Before and after bounds tighten, the history is full, and an image has left the batch."""
-    monkeypatch.setattr(synthesize_module, "CHECK_EVERY", CHECK_EVERY)
+    monkeypatch.setattr(batch_module, "CHECK_EVERY", CHECK_EVERY)
     monkeypatch.setattr(bounds_module, "MOST_PENALTY", 1e-5)
     tasks = long_pairs.make_tasks("/in", optimizer=optimizer, tolerance=tolerance)
     undisturbed = worker(tasks, checkpoint_seconds=None)

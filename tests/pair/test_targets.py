@@ -11,7 +11,7 @@ from stylebatch.errors import SynthesisError
 from stylebatch.manifest import Pair
 from stylebatch.pair.loading import Loader
 from stylebatch.pair.targets import TargetCache
-from stylebatch.synthesis.synthesize import Problem
+from stylebatch.synthesis.problems import Problem
 from stylebatch.synthesis.targets import content_targets, style_targets
 
 PairMaker = Callable[..., Pair]
@@ -55,7 +55,7 @@ def test_a_second_pair_with_the_same_images_computes_nothing(problem_of: Any) ->
     second, passes = problem_of(cache, "c", "s", style_weight=7.0, seed=3, start="noise")
     assert passes == 0
     assert torch.equal(first.targets.content["conv4_2"], second.targets.content["conv4_2"])
-    assert cache.cache.hits == 6
+    assert (cache.hits, cache.misses) == (6, 6)
 
 
 def test_another_content_with_the_same_style_computes_its_content_alone(problem_of: Any) -> None:
@@ -93,6 +93,28 @@ def test_another_network_has_other_targets(
     problem_of(cache, "c", "s")
     monkeypatch.setattr(network, attribute, "other")
     assert problem_of(cache, "c", "s")[1] == 2
+
+
+def test_a_grid_computes_each_target_once(problem_of: Any) -> None:
+    """Three contents by two styles, whatever their order and the weights of a cell."""
+    cache, passes = TargetCache(CAPACITY), 0
+    grid = [(content, style) for style in ("s", "t") for content in ("c", "d", "tall")]
+    for number, (content, style) in enumerate(grid):
+        passes += problem_of(cache, content, style, style_weight=10.0**number, seed=number)[1]
+    assert passes == 3 + 2
+    assert (cache.hits, cache.misses) == ((2 - 1) * 3 + (3 - 1) * 2 * 5, 3 * 1 + 2 * 5)
+
+
+def test_every_size_of_a_problem_has_targets_of_its_own(problem_of: Any) -> None:
+    cache = TargetCache(CAPACITY)
+    problem, passes = problem_of(cache, "c", "s", size=96, scales=2)
+    assert passes == 4
+    assert problem.balance_size == problem.smaller.balance_size == (72, 96)
+    alone, passes = problem_of(cache, "c", "s", size=48)
+    assert passes == 0
+    for name in ("content", "style"):
+        for layer, target in getattr(alone.targets, name).items():
+            assert torch.equal(getattr(problem.smaller.targets, name)[layer], target)
 
 
 def test_an_image_that_is_content_and_style_has_both_targets(problem_of: Any) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylebatch.pictures import output_size, resize, style_output_size
+from stylebatch.pictures import halved_sizes, output_size, resize, style_output_size
 from stylebatch.recipe import Recipe
 
 
@@ -55,3 +55,18 @@ def test_the_same_size_is_the_same_picture() -> None:
     picture = Image.new("RGB", (5, 4))
     assert resize(picture, (5, 4)) is picture
     assert resize(picture, (4, 5)).size == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("size", "scales", "expected"),
+    [
+        ((512, 384), 1, [(512, 384)]),
+        ((512, 384), 3, [(512, 384), (256, 192), (128, 96)]),
+        ((101, 77), 2, [(101, 77), (50, 38)]),
+        ((512, 384), 8, [(512, 384), (256, 192), (128, 96), (64, 48)]),  # no side under 32
+        ((400, 40), 3, [(400, 40)]),
+        ((20, 20), 4, [(20, 20)]),
+    ],
+)
+def test_halved_sizes(size: tuple[int, int], scales: int, expected: list[tuple[int, int]]) -> None:
+    assert halved_sizes(*size, scales) == expected

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.families import bundled_weights
-from stylebatch.synthesis.synthesize import Problem, white_noise
+from stylebatch.synthesis.problems import Problem, white_noise
 from stylebatch.synthesis.targets import Targets, blend_styles, content_targets, style_targets
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.synthesis.weights import CONVOLUTIONS, Weights, filter_shapes, read_weights

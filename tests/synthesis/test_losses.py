@@ -18,7 +18,8 @@ from stylebatch.errors import SynthesisError
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.gradients import LossGradient
 from stylebatch.synthesis.losses import Objective, gram_matrix, loss_scales
-from stylebatch.synthesis.synthesize import Problem, Solution, synthesize
+from stylebatch.synthesis.problems import Problem, Solution
+from stylebatch.synthesis.synthesize import synthesize
 from stylebatch.synthesis.targets import blend_styles
 from stylebatch.synthesis.vgg import VGG19
 

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import Recipe
+from stylebatch.synthesis import batch as batch_module
 from stylebatch.synthesis import bounds as bounds_module
-from stylebatch.synthesis import synthesize as synthesize_module
 from stylebatch.synthesis.lbfgs import CurvaturePairs
 from stylebatch.synthesis.optimizers import StopReason
+from stylebatch.synthesis.problems import Problem, Solution
 from stylebatch.synthesis.projection import state_bytes
 from stylebatch.synthesis.state import ImageState, TakeStates
-from stylebatch.synthesis.synthesize import Problem, Solution, synthesize
+from stylebatch.synthesis.synthesize import synthesize
 from stylebatch.synthesis.vgg import VGG19
 
 Photograph = Callable[..., Tensor]
@@ -30,7 +31,7 @@ CHECK_EVERY = 16
 @pytest.fixture(autouse=True)
 def bounds_that_tighten_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds_module, "MOST_PENALTY", 1e-5)
-    monkeypatch.setattr(synthesize_module, "CHECK_EVERY", CHECK_EVERY)
+    monkeypatch.setattr(batch_module, "CHECK_EVERY", CHECK_EVERY)
 
 
 @pytest.fixture(scope="module")
@@ -221,9 +222,12 @@ def test_states_that_do_not_fit_are_refused(
     synthesize(network, problems, offer=watched)
     one, two = watched.states[1], watched.states[2]
     for states, told in [
-        (one[:2], r"3 pictures cannot go on from 2 states, taken after \[1\] evaluations"),
+        (one[:2], r"3 pictures cannot go on from 2 states, taken after \[\(0, 1\)\] smaller"),
         ([*one, one[0]], "3 pictures cannot go on from 4 states"),
-        ([one[0], two[1], two[2]], r"taken after \[1, 2\] evaluations; give one for each"),
+        (
+            [one[0], two[1], two[2]],
+            r"taken after \[\(0, 1\), \(0, 2\)\] smaller sizes and",
+        ),
     ]:
         with pytest.raises(SynthesisError, match=told):
             synthesize(network, problems, resume=states)

@@ -18,15 +18,10 @@ from torch import Tensor
 from stylebatch import design
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import PAPER_STYLE_LAYERS, Recipe
+from stylebatch.synthesis.batch import TOLERANCE_WINDOW
 from stylebatch.synthesis.optimizers import StopReason
-from stylebatch.synthesis.synthesize import (
-    TOLERANCE_WINDOW,
-    Problem,
-    Solution,
-    clip_and_round,
-    synthesize,
-    white_noise,
-)
+from stylebatch.synthesis.problems import Problem, Solution, white_noise
+from stylebatch.synthesis.synthesize import clip_and_round, synthesize
 from stylebatch.synthesis.targets import Targets
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.synthesis.weights import Weights
