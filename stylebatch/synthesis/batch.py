@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import Recipe
+from stylebatch.synthesis.bands import ImageBands
 from stylebatch.synthesis.bounds import CHECK_EVERY, SoftBounds
 from stylebatch.synthesis.gradients import LossGradient
 from stylebatch.synthesis.lbfgs import LBFGS
@@ -50,7 +51,7 @@ class Batch:
         self._loss_gradient = LossGradient(
             network, self._objective.layers, self._recipe.pooling, tuple(start.shape)
         )
-        self._optimizer = _optimizer(self._recipe, as_rows(start))
+        self._optimizer = _optimizer(self._recipe, as_rows(start), self._shape)
         self._bounds = SoftBounds(len(problems), network.device) if self._recipe.bounds == "soft" else None
         self._active = list(range(len(problems)))
         self._curves: list[list[float]] = [[] for _ in problems]
@@ -214,10 +215,10 @@ class Batch:
         return objective.terms(images, responses)
 
 
-def _optimizer(recipe: Recipe, start: Tensor) -> Optimizer:
+def _optimizer(recipe: Recipe, start: Tensor, shape: torch.Size) -> Optimizer:
     if recipe.optimizer == "adam":
         return Adam(start, recipe.learning_rate)
-    return LBFGS(start, min(recipe.history, max(1, recipe.iterations)))
+    return LBFGS(start, min(recipe.history, max(1, recipe.iterations)), ImageBands(shape))
 
 
 def _layer_losses(terms: LossTerms, image: int) -> dict[str, float]:

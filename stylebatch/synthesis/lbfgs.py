@@ -11,7 +11,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from stylebatch.synthesis.bands import WHOLE, Bands
 from stylebatch.synthesis.optimizers import (
     StopReason,
     copied,
@@ -36,6 +38,12 @@ SUFFICIENT_DECREASE = 1e-4
 CLEARLY_POSITIVE = 1e-8
 """Least ``y.s / (|y| |s|)`` of a pair that is kept."""
 
+BAND_FACTORS = (0.2, 5.0)
+"""The least and the largest factor of a band on the first guess of the inverse Hessian."""
+TELLING = 1e-4
+"""Share of the gradients' changes that a band must have for its curvature to be believed."""
+
+_BY_SLOT = ("point_changes", "gradient_changes", "curvatures", "squares")
 _PROPOSED = ("_trials",)
 """What every evaluation makes anew."""
 
@@ -46,9 +54,10 @@ class LBFGS:
     Args:
         start: ``(B, n)`` pixel values in grey levels.
         history: Curvature pairs kept per image.
+        bands: Parts of the images along which the curvature may differ.
     """
 
-    def __init__(self, start: Tensor, history: int) -> None:
+    def __init__(self, start: Tensor, history: int, bands: Bands = WHOLE) -> None:
         batch = len(start)
         self.points = start.clone()
         self.losses = torch.full_like(start[:, 0], torch.inf)
@@ -62,7 +71,7 @@ class LBFGS:
         self._slopes = torch.zeros_like(self.losses)
         self._backtracks = torch.zeros_like(self.losses, dtype=torch.long)
         self._restarted = torch.zeros_like(self.losses, dtype=torch.bool)
-        self._pairs = CurvaturePairs(start, history)
+        self._pairs = CurvaturePairs(start, history, bands)
 
     def propose(self) -> Tensor:
         """The images to evaluate next, ``(B, n)``."""
@@ -154,94 +163,122 @@ class LBFGS:
 class CurvaturePairs:
     """The last changes s of each point and y of its gradient, and the directions that follow from them.
 
-    The two-loop recursion runs on coefficients of the basis ``(s..., y..., g)`` with the basis's inner
-    products (Chen, Wang & Zhou 2014), so the images' history is read twice per direction, as matrix
-    products over the whole batch, instead of four times per pair.
+    The two-loop recursion (Nocedal & Wright 2006, algorithm 7.4) runs on inner products, so each image's
+    history is read twice per direction, as matrix products, instead of four times per pair.
+
+    Between the loops stands a first guess of the inverse Hessian. The usual one is ``y.s / y.y`` of the
+    newest pair, the same for every direction. Here each band has a factor on that, from all pairs.
+
+    Args:
+        start: ``(B, n)``, for its shape and kind.
+        history: Pairs kept per image.
+        bands: Parts of vectors along which the curvature may differ.
     """
 
-    def __init__(self, start: Tensor, history: int) -> None:
+    def __init__(self, start: Tensor, history: int, bands: Bands = WHOLE) -> None:
         batch, pixels = start.shape
         self.counts = torch.zeros(batch, dtype=torch.long, device=start.device)
+        self._bands = bands
         self._newest = self.counts - 1
         self._history = history
-        # The pair in slot k has s in row 2k of the basis and y in row 2k + 1; the gradient comes last.
-        self._basis = start.new_zeros(batch, 2 * history, pixels)
-        self._products = start.new_zeros(batch, 2 * history + 1, 2 * history + 1, dtype=torch.float64)
+        self._point_changes = start.new_zeros(batch, history, pixels)
+        self._gradient_changes = start.new_zeros(batch, history, pixels)
+        # s_i . y_j of the pairs in slots i and j.
+        self._products = start.new_zeros(batch, history, history, dtype=torch.float64)
+        # s.y and y.y of each pair, band by band, in units of y.y.
+        self._curvatures = start.new_zeros(batch, history, bands.count)
+        self._squares = start.new_zeros(batch, history, bands.count)
 
     def append(self, rows: Tensor, point_changes: Tensor, gradient_changes: Tensor) -> None:
         """Remember ``(s, y)``, each ``(B, n)``, of the rows of a mask where y.s is clearly positive."""
-        curvatures = _dot(point_changes, gradient_changes)
-        lengths = _dot(gradient_changes, gradient_changes).sqrt() * _dot(point_changes, point_changes).sqrt()
-        kept = (rows & (curvatures > CLEARLY_POSITIVE * lengths)).nonzero().flatten()
-        self._newest[kept] = (self._newest[kept] + 1) % self._history
+        squares = _dot(gradient_changes, gradient_changes)
+        lengths = squares.sqrt() * _dot(point_changes, point_changes).sqrt()
+        is_curved = _dot(point_changes, gradient_changes) > CLEARLY_POSITIVE * lengths
+        kept = (rows & is_curved).nonzero().flatten()
+        slots = (self._newest[kept] + 1) % self._history
+        self._newest[kept] = slots
         self.counts[kept] = (self.counts[kept] + 1).clamp(max=self._history)
-        for row in kept.tolist():
-            self._write(row, int(self._newest[row]), point_changes[row], gradient_changes[row])
+        curvatures = self._bands.products(point_changes, gradient_changes) / squares[:, None]
+        self._curvatures[kept, slots] = curvatures[kept]
+        in_bands = self._bands.products(gradient_changes, gradient_changes) / squares[:, None]
+        self._squares[kept, slots] = in_bands[kept]
+        for row, slot in zip(kept.tolist(), slots.tolist(), strict=True):
+            self._write(row, slot, point_changes[row], gradient_changes[row])
 
     def _write(self, row: int, slot: int, point_change: Tensor, gradient_change: Tensor) -> None:
-        """Put a pair in its slot, and its inner products with all others in the table."""
-        place = slice(2 * slot, 2 * slot + 2)
-        self._basis[row, place] = torch.stack([point_change, gradient_change])
-        filled = 2 * int(self.counts[row])
-        products = (self._basis[row, :filled] @ self._basis[row, place].T).double()
-        self._products[row, :filled, place] = products
-        self._products[row, place, :filled] = products.T
+        """Put a pair in its slot, and its inner products with the others in the table."""
+        filled = int(self.counts[row])
+        points, gradients = self._point_changes[row, :filled], self._gradient_changes[row, :filled]
+        points[slot], gradients[slot] = point_change, gradient_change
+        self._products[row, :filled, slot] = (points @ gradient_change).double()
+        self._products[row, slot, :filled] = (gradients @ point_change).double()
 
     def newton_directions(self, gradients: Tensor) -> Tensor:
-        """``-H g`` of each image, ``(B, n)``, by the two-loop recursion (Nocedal & Wright 2006, 7.4)."""
-        used = 2 * int(self.counts.max())
-        basis = self._basis[:, :used]
-        products = torch.stack(
-            [vectors @ gradient for vectors, gradient in zip(basis, gradients, strict=True)]
-        )
-        self._products[:, -1, :used] = products
-        self._products[:, :used, -1] = products
-        coefficients = self._two_loops().to(gradients.dtype)
-        from_history = torch.stack(
-            [share @ vectors for share, vectors in zip(coefficients[:, :used], basis, strict=True)]
-        )
-        return from_history.addcmul_(coefficients[:, -1:], gradients)
+        """``-H g`` of each image, ``(B, n)``."""
+        used = int(self.counts.max())
+        points, changes = self._point_changes[:, :used], self._gradient_changes[:, :used]
+        shares = self._first_loop(_products_of(points, gradients))
+        guesses = self._guessed(gradients - _sums_of(changes, shares[:, :used]))
+        back = self._second_loop(shares, _products_of(changes, guesses))
+        return -guesses - _sums_of(points, back[:, :used])
 
-    def _two_loops(self) -> Tensor:
-        """Coefficients of the direction on the basis and the gradient, ``(B, 2 history + 1)``."""
-        every = torch.arange(len(self.counts), device=self.counts.device)
-        coefficients = torch.zeros_like(self._products[:, 0])
-        coefficients[:, -1] = -1
-        shares = []
-        ages = range(int(self.counts.max()))
-        for age in ages:
-            point_change, gradient_change, inverse_curvature = self._pair(age)
-            share = inverse_curvature * _dot(coefficients, self._products[every, point_change])
-            coefficients[every, gradient_change] -= share
-            shares.append(share)
-        coefficients *= self._initial_hessian()[:, None]
-        for age in reversed(ages):
-            point_change, gradient_change, inverse_curvature = self._pair(age)
-            back = inverse_curvature * _dot(coefficients, self._products[every, gradient_change])
-            coefficients[every, point_change] += shares[age] - back
-        return coefficients
+    def _first_loop(self, products: Tensor) -> Tensor:
+        """The shares of each y to be taken out of g, ``(B, history)``, from ``s.g``."""
+        products, shares = self._by_slot(products), torch.zeros_like(self._products[:, 0])
+        for age in range(int(self.counts.max())):
+            every, slot, inverse_curvature = self._pair(age)
+            left = products[every, slot] - _dot(self._products[every, slot], shares)
+            shares[every, slot] += inverse_curvature * left
+        return shares
+
+    def _second_loop(self, shares: Tensor, products: Tensor) -> Tensor:
+        """The shares of each s to be added, ``(B, history)``, from those of the y and ``y.(H_0 q)``."""
+        products, back = self._by_slot(products), torch.zeros_like(shares)
+        for age in reversed(range(int(self.counts.max()))):
+            every, slot, inverse_curvature = self._pair(age)
+            now = products[every, slot] + _dot(self._products[every, :, slot], back)
+            is_there = inverse_curvature != 0
+            back[every, slot] += torch.where(is_there, shares[every, slot] - inverse_curvature * now, 0.0)
+        return back
+
+    def _by_slot(self, values: Tensor) -> Tensor:
+        """A value for each slot that is in use in some row, with zeros for the others."""
+        return functional.pad(values, (0, self._history - values.shape[1]))
 
     def _pair(self, age: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Where each row's s and y of this age stand, and 1/(y.s); 0 where there is no such pair."""
+        """Every row, the slot of its pair of this age, and 1/(y.s); 0 where there is no such pair."""
         every = torch.arange(len(self.counts), device=self.counts.device)
-        point_change = 2 * ((self._newest - age) % self._history)
-        curvature = self._products[every, point_change, point_change + 1]
-        return point_change, point_change + 1, torch.where(age < self.counts, 1 / curvature, 0.0)
+        slot = (self._newest - age) % self._history
+        curvature = self._products[every, slot, slot]
+        return every, slot, torch.where(age < self.counts, 1 / curvature, 0.0)
 
-    def _initial_hessian(self) -> Tensor:
-        """The inverse Hessian's scale y.s / y.y of each row's newest pair; 1 where there is none."""
+    def _guessed(self, vectors: Tensor) -> Tensor:
+        """The first guess of the inverse Hessian, times vectors ``(B, n)``; these where there is no pair.
+
+        Along the newest y the guess gives the newest curvature, ``y.s``, whatever the bands' factors.
+        """
         every = torch.arange(len(self.counts), device=self.counts.device)
-        gradient_change = 2 * self._newest.clamp(min=0) + 1
-        curvature = self._products[every, gradient_change - 1, gradient_change]
-        square = self._products[every, gradient_change, gradient_change]
-        return torch.where(self.counts > 0, curvature / square, 1.0)
+        newest = self._newest.clamp(min=0)
+        factors = self._band_factors()
+        curvature = self._curvatures[every, newest].sum(1)
+        scale = curvature / _dot(factors, self._squares[every, newest])
+        factors = torch.where(self.counts[:, None] > 0, scale[:, None] * factors, 1.0)
+        return self._bands.scaled(vectors, factors.to(vectors.dtype))
+
+    def _band_factors(self) -> Tensor:
+        """What ``y.s / y.y`` of all pairs is in each band, over what it is in the whole, ``(B, K)``."""
+        curvatures, squares = self._curvatures.sum(1), self._squares.sum(1)
+        overall = (curvatures.sum(1) / squares.sum(1))[:, None]
+        found = (curvatures / squares / overall).clamp(*BAND_FACTORS)
+        return torch.where(squares > TELLING * squares.sum(1, keepdim=True), found, 1.0)
 
     def clear(self, rows: Tensor) -> None:
         """Forget the pairs of the rows of a mask."""
-        self.counts[rows] = 0
         self._newest[rows] = -1
-        self._basis[rows] = 0
-        self._products[rows] = 0
+        for values in (self.counts, self._products, self._curvatures, self._squares):
+            values[rows] = 0
+        for values in (self._point_changes, self._gradient_changes):
+            values[rows] = 0
 
     def keep(self, rows: Tensor) -> None:
         """Forget all images but these (indices)."""
@@ -249,21 +286,33 @@ class CurvaturePairs:
 
     def state(self, row: int) -> dict[str, Tensor]:
         """Copies, on the CPU, of the pairs of one row, without the slots that are not filled yet."""
-        filled = 2 * int(self.counts[row])
+        filled = int(self.counts[row])
         return {
             "counts": copied(self.counts[row]),
             "newest": copied(self._newest[row]),
-            "basis": copied(self._basis[row, :filled]),
             "products": copied(self._products[row, :filled, :filled]),
+            **{name: copied(getattr(self, f"_{name}")[row, :filled]) for name in _BY_SLOT},
         }
 
     def restore(self, row: int, state: Mapping[str, Tensor]) -> None:
         """Put back what :meth:`state` took, in a row that holds no pairs."""
-        filled = len(state["basis"])
+        filled = len(state["products"])
         self.counts[row] = state["counts"]
         self._newest[row] = state["newest"]
-        self._basis[row, :filled] = state["basis"]
         self._products[row, :filled, :filled] = state["products"]
+        for name in _BY_SLOT:
+            getattr(self, f"_{name}")[row, :filled] = state[name]
+
+
+def _products_of(vectors: Tensor, others: Tensor) -> Tensor:
+    """The inner products of vectors ``(B, k, n)`` with one of each row, ``(B, n)``: ``(B, k)``, float64."""
+    return torch.stack([many @ one for many, one in zip(vectors, others, strict=True)]).double()
+
+
+def _sums_of(vectors: Tensor, shares: Tensor) -> Tensor:
+    """The sum of vectors ``(B, k, n)``, each times its share, ``(B, k)``: ``(B, n)``."""
+    shares = shares.to(vectors.dtype)
+    return torch.stack([share @ many for share, many in zip(shares, vectors, strict=True)])
 
 
 def _updated(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:
