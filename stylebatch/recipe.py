@@ -111,7 +111,8 @@ class Recipe:
     reference_size: int | None = _field(None, rules.integer(16, 16384, " (pixels)"))
     """The longer side at which α and β are quoted. None: equation (1) to the letter, at any size."""
     scales: int = _field(1, rules.integer(1, 8, " (1: the picture's own size alone)"))
-    """Sizes at which the picture is made, each twice the side of the one before; the last is its own."""
+    """Sizes at which the picture is made, each twice the side of the one before; the last is its own.
+    Halves with a side under 64 pixels are left out."""
     start: str = _field("noise", rules.text("noise, content, or the location of an image", lambda v: True))
     """White noise from ``seed``, the content image, or the location of an image."""
     seed: int = _field(0, rules.integer(0, 2**63 - 1))
@@ -252,7 +253,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "start": "content",
         "style_weight": 1e4,
         "reference_size": 512,
-        "iterations": 300,
+        "scales": 3,
+        "iterations": 200,
         "tolerance": 1e-3,
     },
     "gatys-code": {

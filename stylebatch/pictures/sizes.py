@@ -6,8 +6,8 @@ from PIL import Image
 
 from stylebatch.recipe import Recipe
 
-SMALLEST_SIDE = 32
-"""Of a picture that is made smaller first; below, VGG-19's deepest layers see next to nothing."""
+SMALLEST_SIDE = 64
+"""Of a picture that is made smaller first; smaller ones lose faces and other details for good."""
 
 
 def output_size(recipe: Recipe, width: int, height: int) -> tuple[int, int]:
@@ -52,7 +52,7 @@ def halved_sizes(width: int, height: int, scales: int) -> list[tuple[int, int]]:
     Args:
         width: In pixels.
         height: Likewise.
-        scales: How many there should be; sizes with a side under 32 pixels are left out.
+        scales: How many there should be; halves with a side under 64 pixels are left out.
 
     Returns:
         (width, height), and as many halves of it as were asked for and are large enough.

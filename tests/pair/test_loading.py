@@ -114,11 +114,11 @@ class TestStart:
 
 class TestScales:
     def test_every_size_has_its_pictures(self, store: MemoryStore, make_pair: PairMaker) -> None:
-        loaded = load(store, make_pair("c", "s", size=128, style_size=256, scales=3, start="content"))
-        assert loaded.sizes == 2  # a third would have sides under 32
-        assert shapes(loaded) == [(3, 96, 128), (3, 256, 256)]
+        loaded = load(store, make_pair("c", "s", size=256, style_size=512, scales=3, start="content"))
+        assert loaded.sizes == 2  # a third would be 64 x 48
+        assert shapes(loaded) == [(3, 192, 256), (3, 512, 512)]
         assert loaded.smaller is not None
-        assert shapes(loaded.smaller) == [(3, 48, 64), (3, 128, 128)]
+        assert shapes(loaded.smaller) == [(3, 96, 128), (3, 256, 256)]
         assert loaded.smaller.smaller is None
         assert loaded.smaller.content is not None
         assert torch.equal(loaded.smaller.start, loaded.smaller.content.pixels)
@@ -128,8 +128,8 @@ class TestScales:
     ) -> None:
         """So their targets are the same, too."""
         settings: dict[str, Any] = {"start": "/in/tall.png", "scales": 2}
-        smaller = load(store, make_pair("c", "s", size=128, **settings)).smaller
-        alone = load(store, make_pair("c", "s", size=64, **settings))
+        smaller = load(store, make_pair("c", "s", size=192, **settings)).smaller
+        alone = load(store, make_pair("c", "s", size=96, **settings))
         assert smaller is not None
         assert alone.smaller is None
         assert smaller.content is not None
@@ -140,14 +140,14 @@ class TestScales:
         assert torch.equal(smaller.start, alone.start)
 
     def test_noise_is_made_at_each_size(self, store: MemoryStore, make_pair: PairMaker) -> None:
-        loaded = load(store, make_pair(None, "s", size=64, scales=2, start="noise", seed=5))
+        loaded = load(store, make_pair(None, "s", size=128, scales=2, start="noise", seed=5))
         assert loaded.smaller is not None
-        assert torch.equal(loaded.smaller.start, white_noise(32, 32, 5))
+        assert torch.equal(loaded.smaller.start, white_noise(64, 64, 5))
 
     def test_a_style_that_would_be_too_small_leaves_a_size_out(
         self, store: MemoryStore, make_pair: PairMaker
     ) -> None:
-        assert load(store, make_pair("c", "s", size=128, style_size=50, scales=2)).sizes == 1
+        assert load(store, make_pair("c", "s", size=256, style_size=100, scales=2)).sizes == 1
 
 
 class TestErrors:

@@ -107,10 +107,10 @@ def test_a_grid_computes_each_target_once(problem_of: Any) -> None:
 
 def test_every_size_of_a_problem_has_targets_of_its_own(problem_of: Any) -> None:
     cache = TargetCache(CAPACITY)
-    problem, passes = problem_of(cache, "c", "s", size=96, scales=2)
+    problem, passes = problem_of(cache, "c", "s", size=192, scales=2)
     assert passes == 4
-    assert problem.balance_size == problem.smaller.balance_size == (72, 96)
-    alone, passes = problem_of(cache, "c", "s", size=48)
+    assert problem.balance_size == problem.smaller.balance_size == (144, 192)
+    alone, passes = problem_of(cache, "c", "s", size=96)
     assert passes == 0
     for name in ("content", "style"):
         for layer, target in getattr(alone.targets, name).items():

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from stylebatch.synthesis.lbfgs import FIRST_STEP, LBFGS, LONGEST_STEP, SAFER_STEP, CurvaturePairs
+from stylebatch.synthesis.lbfgs import (
+    BAND_FACTORS,
+    FIRST_STEP,
+    LBFGS,
+    LONGEST_STEP,
+    SAFER_STEP,
+    CurvaturePairs,
+)
 from stylebatch.synthesis.optimizers import StopReason
 
 Function = Callable[[Tensor], Tensor]
@@ -167,7 +174,17 @@ def test_accepted_losses_only_fall(function: Function) -> None:
     assert float(function(trace.point)) == pytest.approx(trace.best[-1], rel=1e-12)
 
 
-def two_loop_direction(pairs: Sequence[tuple[Tensor, Tensor]], gradient: Tensor) -> Tensor:
+def newest_curvature(pairs: Sequence[tuple[Tensor, Tensor]], vector: Tensor) -> Tensor:
+    """The usual first guess of the inverse Hessian, times a vector."""
+    s, y = pairs[-1]
+    return ((s @ y) / (y @ y)) * vector
+
+
+def two_loop_direction(
+    pairs: Sequence[tuple[Tensor, Tensor]],
+    gradient: Tensor,
+    guess: Callable[[Sequence[tuple[Tensor, Tensor]], Tensor], Tensor] = newest_curvature,
+) -> Tensor:
     """Nocedal & Wright (2006), algorithm 7.4, line by line, for one image; pairs are oldest first."""
     q = gradient.clone()
     alphas = []
@@ -175,8 +192,7 @@ def two_loop_direction(pairs: Sequence[tuple[Tensor, Tensor]], gradient: Tensor)
         alpha = (1 / (y @ s)) * (s @ q)
         q = q - alpha * y
         alphas.append(alpha)
-    s, y = pairs[-1]
-    r = ((s @ y) / (y @ y)) * q
+    r = guess(pairs, q)
     for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
         beta = (1 / (y @ s)) * (y @ r)
         r = r + s * (alpha - beta)
@@ -204,6 +220,50 @@ def test_directions_equal_a_literal_two_loop_recursion(history: int) -> None:
         for row, kept in enumerate(remembered):
             expected = two_loop_direction(kept, gradients[row]) if kept else -gradients[row]
             torch.testing.assert_close(directions[row], expected, rtol=1e-8, atol=1e-8)
+
+
+def test_the_first_guess_has_a_factor_for_each_band() -> None:
+    """Halves of the vectors as bands, the second four times as curved, and an empty one."""
+
+    class Halves:
+        count = 3
+        masks = torch.zeros(3, SIZE, dtype=torch.float64)
+        masks[0, : SIZE // 2] = masks[1, SIZE // 2 :] = 1
+
+        def products(self, left: Tensor, right: Tensor) -> Tensor:
+            return (left * right) @ self.masks.T
+
+        def scaled(self, vectors: Tensor, factors: Tensor) -> Tensor:
+            return vectors * (factors @ self.masks)
+
+    def guess(remembered: Sequence[tuple[Tensor, Tensor]], vector: Tensor) -> Tensor:
+        curvatures, squares = (
+            sum(
+                Halves.masks @ (one * y) / (y @ y)
+                for one, y in ((pair[which], pair[1]) for pair in remembered)
+            )
+            for which in (0, 1)
+        )
+        whole = curvatures.sum() / squares.sum()  # type: ignore[union-attr]
+        factors = Halves.masks.T @ (curvatures / squares / whole).nan_to_num().clamp(*BAND_FACTORS)
+        s, y = remembered[-1]
+        return (s @ y) / (y @ (factors * y)) * factors * vector
+
+    generator = torch.Generator().manual_seed(0)
+    hessian = torch.where(torch.arange(SIZE) < SIZE // 2, 1.0, 4.0).double()
+    pairs = CurvaturePairs(torch.zeros(1, SIZE, dtype=torch.float64), 5, Halves())
+    remembered: list[tuple[Tensor, Tensor]] = []
+    for step in range(9):
+        s = torch.randn(SIZE, generator=generator, dtype=torch.float64)
+        pairs.append(torch.tensor([True]), s[None], (hessian * s)[None])
+        remembered = [*remembered, (s, hessian * s)][-5:]
+        gradient = torch.randn(SIZE, generator=generator, dtype=torch.float64)
+        (direction,) = pairs.newton_directions(gradient[None])
+        torch.testing.assert_close(direction, two_loop_direction(remembered, gradient, guess))
+        if step == 8:
+            exact = -gradient / hessian
+            usual = two_loop_direction(remembered, gradient)
+            assert (direction - exact).norm() < 0.3 * (usual - exact).norm()
 
 
 def test_in_float32_a_direction_is_accurate_to_a_hundredth() -> None:
