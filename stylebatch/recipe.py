@@ -123,7 +123,7 @@ class Recipe:
     """Adam's step in grey levels; ``lbfgs`` finds its own."""
     iterations: int = _field(500, rules.integer(0, 1_000_000))
     """The most evaluations (one forward and backward pass each) at each size. 0 publishes the start image."""
-    history: int = _field(30, rules.integer(1, 200))
+    history: int = _field(50, rules.integer(1, 200))
     """Curvature pairs that L-BFGS keeps."""
     tolerance: float = _field(0.0, rules.number(0, 1))
     """Stop when 20 evaluations lower the loss by less than this fraction of it. 0: use every evaluation."""

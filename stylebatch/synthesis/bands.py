@@ -72,8 +72,8 @@ class ImageBands:
         pairs = zip(self._means(left), self._means(right), strict=True)
         for block, (one, other) in zip(BLOCKS, pairs, strict=True):
             pixels = self._pixels(block, like=left)
-            whole.append((one * other * pixels).sum(dim=(1, 2, 3)))
-            grey.append(3 * (one.mean(1) * other.mean(1) * pixels).sum(dim=(1, 2)))
+            whole.append((one * other).sum(1).mul_(pixels).sum(dim=(1, 2)))
+            grey.append(3 * (one.mean(1) * other.mean(1)).mul_(pixels).sum(dim=(1, 2)))
         colour = [both - part for both, part in zip(whole, grey, strict=True)]
         return torch.stack([*_differences(grey), *_differences(colour)], dim=1)
 

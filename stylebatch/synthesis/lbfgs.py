@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from stylebatch.synthesis.bands import WHOLE, Bands
 from stylebatch.synthesis.optimizers import (
@@ -22,6 +21,7 @@ from stylebatch.synthesis.optimizers import (
     restore_row,
     row_state,
 )
+from stylebatch.synthesis.vectors import KeptVectors
 
 FIRST_STEP = 8.0
 """Largest change of a pixel in the first step, in grey levels."""
@@ -43,7 +43,6 @@ BAND_FACTORS = (0.2, 5.0)
 TELLING = 1e-4
 """Share of the gradients' changes that a band must have for its curvature to be believed."""
 
-_BY_SLOT = ("point_changes", "gradient_changes", "curvatures", "squares")
 _PROPOSED = ("_trials",)
 """What every evaluation makes anew."""
 
@@ -176,14 +175,14 @@ class CurvaturePairs:
     """
 
     def __init__(self, start: Tensor, history: int, bands: Bands = WHOLE) -> None:
-        batch, pixels = start.shape
+        batch = len(start)
         self.counts = torch.zeros(batch, dtype=torch.long, device=start.device)
         self._bands = bands
         self._newest = self.counts - 1
         self._history = history
-        self._point_changes = start.new_zeros(batch, history, pixels)
-        self._gradient_changes = start.new_zeros(batch, history, pixels)
-        # s_i . y_j of the pairs in slots i and j.
+        self._point_changes = KeptVectors(start, history)
+        self._gradient_changes = KeptVectors(start, history)
+        # s_i . y_j of the pairs in slots i and j, where j is not older than i: no loop wants another.
         self._products = start.new_zeros(batch, history, history, dtype=torch.float64)
         # s.y and y.y of each pair, band by band, in units of y.y.
         self._curvatures = start.new_zeros(batch, history, bands.count)
@@ -206,51 +205,56 @@ class CurvaturePairs:
             self._write(row, slot, point_changes[row], gradient_changes[row])
 
     def _write(self, row: int, slot: int, point_change: Tensor, gradient_change: Tensor) -> None:
-        """Put a pair in its slot, and its inner products with the others in the table."""
+        """Put a pair in its slot, and in the table those of its inner products that will be wanted."""
         filled = int(self.counts[row])
-        points, gradients = self._point_changes[row, :filled], self._gradient_changes[row, :filled]
-        points[slot], gradients[slot] = point_change, gradient_change
-        self._products[row, :filled, slot] = (points @ gradient_change).double()
-        self._products[row, slot, :filled] = (gradients @ point_change).double()
+        self._point_changes.put(row, slot, point_change)
+        self._gradient_changes.put(row, slot, gradient_change)
+        self._products[row, :filled, slot] = self._point_changes.products(
+            row, filled, gradient_change
+        ).double()
 
     def newton_directions(self, gradients: Tensor) -> Tensor:
-        """``-H g`` of each image, ``(B, n)``."""
-        used = int(self.counts.max())
-        points, changes = self._point_changes[:, :used], self._gradient_changes[:, :used]
-        shares = self._first_loop(_products_of(points, gradients))
-        guesses = self._guessed(gradients - _sums_of(changes, shares[:, :used]))
-        back = self._second_loop(shares, _products_of(changes, guesses))
-        return -guesses - _sums_of(points, back[:, :used])
+        """``-H g`` of each image, ``(B, n)``.
 
-    def _first_loop(self, products: Tensor) -> Tensor:
-        """The shares of each y to be taken out of g, ``(B, history)``, from ``s.g``."""
-        products, shares = self._by_slot(products), torch.zeros_like(self._products[:, 0])
-        for age in range(int(self.counts.max())):
-            every, slot, inverse_curvature = self._pair(age)
-            left = products[every, slot] - _dot(self._products[every, slot], shares)
-            shares[every, slot] += inverse_curvature * left
-        return shares
+        The loops are triangular systems: with ``R_ij = s_i.y_j``, pairs ordered from new to old, the first
+        one solves ``R a = S g``, the second one ``R^T c = diag(R) a - Y H_0 q`` with ``q = g - Y^T a``; the
+        direction is ``-(H_0 q + S^T c)``.
+        """
+        points, changes = self._point_changes, self._gradient_changes
+        order, products = self._by_age()
+        along = self._products_of(points, gradients).gather(1, order)
+        shares = _solved(products, along)
+        guesses = self._guessed(gradients - self._sums_of(changes, self._by_slot(order, shares)))
+        along = self._products_of(changes, guesses).gather(1, order)
+        curvatures = products.diagonal(dim1=1, dim2=2)
+        back = _solved(products.mT, curvatures * shares - along, upper=True)
+        return -guesses - self._sums_of(points, self._by_slot(order, back))
 
-    def _second_loop(self, shares: Tensor, products: Tensor) -> Tensor:
-        """The shares of each s to be added, ``(B, history)``, from those of the y and ``y.(H_0 q)``."""
-        products, back = self._by_slot(products), torch.zeros_like(shares)
-        for age in reversed(range(int(self.counts.max()))):
-            every, slot, inverse_curvature = self._pair(age)
-            now = products[every, slot] + _dot(self._products[every, :, slot], back)
-            is_there = inverse_curvature != 0
-            back[every, slot] += torch.where(is_there, shares[every, slot] - inverse_curvature * now, 0.0)
-        return back
+    def _by_age(self) -> tuple[Tensor, Tensor]:
+        """The slots from new to old, ``(B, k)``, and R in that order, ``(B, k, k)``; 1 where no pair is."""
+        ages = torch.arange(int(self.counts.max()), device=self.counts.device)
+        order = (self._newest[:, None] - ages) % self._history
+        every = torch.arange(len(order), device=order.device)[:, None, None]
+        products = self._products[every, order[:, :, None], order[:, None, :]].tril()
+        is_there = ages < self.counts[:, None]
+        both = is_there[:, :, None] & is_there[:, None, :]
+        return order, torch.where(both, products, torch.eye(len(ages)).to(products))
 
-    def _by_slot(self, values: Tensor) -> Tensor:
-        """A value for each slot that is in use in some row, with zeros for the others."""
-        return functional.pad(values, (0, self._history - values.shape[1]))
+    def _by_slot(self, order: Tensor, values: Tensor) -> Tensor:
+        """Values by age as values by slot, ``(B, history)``."""
+        return torch.zeros_like(self._products[:, 0]).scatter(1, order, values)
 
-    def _pair(self, age: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Every row, the slot of its pair of this age, and 1/(y.s); 0 where there is no such pair."""
-        every = torch.arange(len(self.counts), device=self.counts.device)
-        slot = (self._newest - age) % self._history
-        curvature = self._products[every, slot, slot]
-        return every, slot, torch.where(age < self.counts, 1 / curvature, 0.0)
+    def _products_of(self, kept: KeptVectors, vectors: Tensor) -> Tensor:
+        """The inner products of what is kept with one vector of each image, ``(B, history)``, float64."""
+        found = torch.zeros_like(self._products[:, 0])
+        for row, filled in enumerate(self.counts.tolist()):
+            found[row, :filled] = kept.products(row, filled, vectors[row])
+        return found
+
+    def _sums_of(self, kept: KeptVectors, shares: Tensor) -> Tensor:
+        """The sum of each image's kept vectors, each times its share, ``(B, history)``: ``(B, n)``."""
+        filled = self.counts.tolist()
+        return torch.stack([kept.sum(row, share[: filled[row]]) for row, share in enumerate(shares)])
 
     def _guessed(self, vectors: Tensor) -> Tensor:
         """The first guess of the inverse Hessian, times vectors ``(B, n)``; these where there is no pair.
@@ -277,12 +281,12 @@ class CurvaturePairs:
         self._newest[rows] = -1
         for values in (self.counts, self._products, self._curvatures, self._squares):
             values[rows] = 0
-        for values in (self._point_changes, self._gradient_changes):
-            values[rows] = 0
 
     def keep(self, rows: Tensor) -> None:
         """Forget all images but these (indices)."""
         keep_rows(self, rows)
+        self._point_changes.keep(rows)
+        self._gradient_changes.keep(rows)
 
     def state(self, row: int) -> dict[str, Tensor]:
         """Copies, on the CPU, of the pairs of one row, without the slots that are not filled yet."""
@@ -291,7 +295,10 @@ class CurvaturePairs:
             "counts": copied(self.counts[row]),
             "newest": copied(self._newest[row]),
             "products": copied(self._products[row, :filled, :filled]),
-            **{name: copied(getattr(self, f"_{name}")[row, :filled]) for name in _BY_SLOT},
+            "curvatures": copied(self._curvatures[row, :filled]),
+            "squares": copied(self._squares[row, :filled]),
+            **self._point_changes.state("point_changes", row, filled),
+            **self._gradient_changes.state("gradient_changes", row, filled),
         }
 
     def restore(self, row: int, state: Mapping[str, Tensor]) -> None:
@@ -300,19 +307,16 @@ class CurvaturePairs:
         self.counts[row] = state["counts"]
         self._newest[row] = state["newest"]
         self._products[row, :filled, :filled] = state["products"]
-        for name in _BY_SLOT:
-            getattr(self, f"_{name}")[row, :filled] = state[name]
+        self._curvatures[row, :filled] = state["curvatures"]
+        self._squares[row, :filled] = state["squares"]
+        self._point_changes.restore("point_changes", row, state)
+        self._gradient_changes.restore("gradient_changes", row, state)
 
 
-def _products_of(vectors: Tensor, others: Tensor) -> Tensor:
-    """The inner products of vectors ``(B, k, n)`` with one of each row, ``(B, n)``: ``(B, k)``, float64."""
-    return torch.stack([many @ one for many, one in zip(vectors, others, strict=True)]).double()
-
-
-def _sums_of(vectors: Tensor, shares: Tensor) -> Tensor:
-    """The sum of vectors ``(B, k, n)``, each times its share, ``(B, k)``: ``(B, n)``."""
-    shares = shares.to(vectors.dtype)
-    return torch.stack([share @ many for share, many in zip(shares, vectors, strict=True)])
+def _solved(matrices: Tensor, sides: Tensor, upper: bool = False) -> Tensor:
+    """The solutions ``(B, k)`` of triangular systems with matrices ``(B, k, k)``."""
+    solutions: Tensor = torch.linalg.solve_triangular(matrices, sides[:, :, None], upper=upper)
+    return solutions[:, :, 0]
 
 
 def _updated(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from stylebatch.synthesis.tiling import WINDOW, keeps_winograd_filters, pays_win
 
 BYTES = 4
 """Of one float32."""
+KEPT_BYTES = 2
+"""Of one float16, in which the history of L-BFGS is kept."""
 PROCESS_BYTES = 725 * 2**20
 """A worker before its first batch: Python, Ray, torch and the network."""
 SLACK = 1.3
@@ -34,9 +36,9 @@ def projected_bytes(recipe: Recipe, height: int, width: int, batch: int = 1) -> 
 
 def batch_bytes(recipe: Recipe, height: int, width: int, batch: int = 1) -> int:
     """What synthesizing a batch of this shape takes, in bytes."""
-    vectors = 3 * height * width * (_history_vectors(recipe) + PIXEL_VECTORS)
+    vectors = 3 * height * width * (_remembered_bytes(recipe) + BYTES * PIXEL_VECTORS)
     on_the_way = _most_on_the_way(recipe, height, width)
-    each = BYTES * (2 * _target_values(recipe, height, width) + vectors) + on_the_way
+    each = 2 * BYTES * _target_values(recipe, height, width) + vectors + on_the_way
     return round(SLACK * (batch * each + _winograd_bytes(recipe, height, width, batch)))
 
 
@@ -45,8 +47,10 @@ def _deepest(recipe: Recipe) -> int:
 
 
 def _target_values(recipe: Recipe, height: int, width: int) -> int:
-    contents = (_values(height, width, layer) for layer in recipe.content_layers)
-    return sum(contents) + sum(layer_channels(layer) ** 2 for layer in recipe.style_layers)
+    """Of one image at all its sizes, each with a quarter of the positions of the next."""
+    contents = sum(_values(height, width, layer) for layer in recipe.content_layers)
+    styles = sum(layer_channels(layer) ** 2 for layer in recipe.style_layers)
+    return round(contents * sum(0.25**size for size in range(recipe.scales))) + styles * recipe.scales
 
 
 def _values(height: int, width: int, layer: str) -> int:
@@ -93,12 +97,14 @@ def _winograd_bytes(recipe: Recipe, height: int, width: int, batch: int) -> int:
 
 def state_bytes(recipe: Recipe, height: int, width: int) -> int:
     """What it takes to store where one image stands: its history, and a few vectors more."""
-    return BYTES * 3 * height * width * (_history_vectors(recipe) + STATE_VECTORS)
+    return 3 * height * width * (_remembered_bytes(recipe) + BYTES * STATE_VECTORS)
 
 
-def _history_vectors(recipe: Recipe) -> int:
-    """What the optimiser remembers of each image, in numbers for each pixel value."""
-    return 2 * min(recipe.history, max(1, recipe.iterations)) if recipe.optimizer == "lbfgs" else 2
+def _remembered_bytes(recipe: Recipe) -> int:
+    """What the optimiser remembers of each image, in bytes for each pixel value."""
+    if recipe.optimizer == "adam":
+        return 2 * BYTES
+    return 2 * KEPT_BYTES * min(recipe.history, max(1, recipe.iterations))
 
 
 def measuring_bytes(layers: Iterable[str], height: int, width: int) -> int:

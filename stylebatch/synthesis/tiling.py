@@ -10,7 +10,7 @@ WINOGRAD_TILES = 12
 """Tiles of a picture from which on it pays; below, reading its larger filters takes longer."""
 FEW_TILES = 128
 """Below, making the filters anew at each pass would take longer than they save, and they are kept."""
-PIECE_TILES = 192
+PIECE_TILES = 96
 """That are worked on at a time, to bound what the transformed inputs take."""
 
 
