@@ -114,7 +114,7 @@ def seconds(folder: Path) -> str:
 
 
 LONG = 500
-LONG_SIDE = 96
+LONG_SIDE = 64
 LONG_PAIRS = (
     *PAIRS,
     ("coffee", "hubble_deep_field"),
