@@ -1,5 +1,7 @@
 """How much memory there is, what fits into it, and what running out of it looks like."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -218,3 +220,20 @@ class TestRefusals:
             MemoryExceededError, match="to measure an image of 4000 x 3000 pixels takes about 7"
         ):
             check_measuring_fits(layers, 4000, 3000, CPU)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["256", "192", "1"],
+        ["96", "96", "4", "history=30", "iterations=31"],
+        ["256", "128", "1", "pooling=max", "scales=2"],
+    ],
+    ids=["one picture", "a batch with a long history", "max pooling and two sizes"],
+)
+def test_a_worker_s_peak_is_projected_within_a_fifth(arguments: list[str]) -> None:
+    program = Path(__file__).with_name("peak_memory.py")
+    done = subprocess.run([sys.executable, program, *arguments], capture_output=True, check=True)
+    peak, projected = json.loads(done.stdout)
+    assert projected == pytest.approx(peak, rel=0.2)

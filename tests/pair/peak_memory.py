@@ -1,0 +1,44 @@
+"""A worker process that makes one batch and tells its peak of memory: the program that test_memory runs.
+
+``python peak_memory.py WIDTH HEIGHT PICTURES [FIELD=VALUE ...]`` prints the most memory that the process ever
+had and what was projected, in bytes.
+"""
+
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from inmemory import MemoryStore, picture_bytes
+
+import stylebatch.cluster.worker  # noqa: F401 - what a worker has loaded counts
+from stylebatch.manifest import Pair
+from stylebatch.pair.batch import BatchRunner
+from stylebatch.recipe import Recipe, parse_fields
+from stylebatch.results import Layout
+from stylebatch.synthesis.projection import projected_bytes
+from stylebatch.work import Task
+
+
+def main(width: str, height: str, pictures: str, *settings: str) -> None:
+    """Run the batch and print both numbers."""
+    size = int(width), int(height)
+    fields = parse_fields(dict(setting.split("=", 1) for setting in settings))
+    recipe = Recipe(**{"size": max(size), "start": "content", "iterations": 8, "history": 6} | fields)
+    names = [f"/in/{number}.png" for number in range(int(pictures))]
+    store = MemoryStore({name: picture_bytes(*size, seed) for seed, name in enumerate(names)})
+    tasks = [Task(Pair(f"p{row}", row, name, (names[0],), recipe), 0) for row, name in enumerate(names)]
+    with ThreadPoolExecutor(1) as compute:
+        outcomes = BatchRunner(store, Layout("/out"), "cpu", compute).run(tasks)
+    assert all(outcome.row and outcome.row["status"] == "ok" for outcome in outcomes)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    json.dump([peak, projected_bytes(recipe, size[1], size[0], len(names))], sys.stdout)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
