@@ -28,7 +28,7 @@ def stylize(options: argparse.Namespace) -> int:
     content = None if options.content == "none" else resolve_uri(options.content)
     styles = [resolve_uri(style) for style in options.styles if style != "none"]
     started = time.monotonic()
-    with _evaluations_shown(recipe.iterations) as on_evaluation:
+    with _evaluations_shown(recipe.scales * recipe.iterations) as on_evaluation:
         solution = stylize_file(
             content,
             styles,
@@ -38,9 +38,10 @@ def stylize(options: argparse.Namespace) -> int:
             max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
             on_evaluation=on_evaluation,
         )
+    used = " + ".join(map(str, (*solution.smaller_evaluations, solution.evaluations)))
     print(
         f"{options.output}: {solution.image.shape[2]} x {solution.image.shape[1]}, loss {solution.loss:.4g} "
-        f"(content {solution.content_loss:.4g}, style {solution.style_loss:.4g}), {solution.evaluations} "
+        f"(content {solution.content_loss:.4g}, style {solution.style_loss:.4g}), {used} "
         f"evaluations ({solution.stop_reason}), {duration(time.monotonic() - started)}"
     )
     return ALL_OK
