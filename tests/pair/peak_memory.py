@@ -29,9 +29,9 @@ def main(width: str, height: str, pictures: str, *settings: str) -> None:
     size = int(width), int(height)
     fields = parse_fields(dict(setting.split("=", 1) for setting in settings))
     recipe = Recipe(**{"size": max(size), "start": "content", "iterations": 8, "history": 6} | fields)
-    names = [f"/in/{number}.png" for number in range(int(pictures))]
-    store = MemoryStore({name: picture_bytes(*size, seed) for seed, name in enumerate(names)})
-    tasks = [Task(Pair(f"p{row}", row, name, (names[0],), recipe), 0) for row, name in enumerate(names)]
+    style, *names = [f"/in/{number}.png" for number in range(int(pictures) + 1)]
+    store = MemoryStore({name: picture_bytes(*size, seed) for seed, name in enumerate([style, *names])})
+    tasks = [Task(Pair(f"p{row}", row, name, (style,), recipe), 0) for row, name in enumerate(names)]
     with ThreadPoolExecutor(1) as compute:
         outcomes = BatchRunner(store, Layout("/out"), "cpu", compute).run(tasks)
     assert all(outcome.row and outcome.row["status"] == "ok" for outcome in outcomes)
