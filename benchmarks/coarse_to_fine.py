@@ -15,7 +15,7 @@ from PIL import Image
 
 from stylebatch import PRESETS, Recipe, stylize, to_pillow
 
-SIDE = 320
+SIDE = 256
 PAIRS = (("chelsea", "ihc"), ("coffee", "hubble_deep_field"))
 EVALUATIONS = PRESETS["photo"]["iterations"]
 """At each of three sizes."""
