@@ -155,8 +155,8 @@ def test_images_of_several_batches_go_on_together(
         states += watched.states[16]
     together = synthesize(network, problems, resume=states)
     for solution, expected in zip(together, synthesize(network, problems), strict=True):
-        assert solution.loss_curve[:4] == pytest.approx(expected.loss_curve[:4], rel=1e-3)
-        assert solution.loss_curve[:8] == pytest.approx(expected.loss_curve[:8], rel=0.02)
+        assert solution.loss_curve[:6] == pytest.approx(expected.loss_curve[:6], rel=1e-3)
+        assert solution.loss_curve[:8] == pytest.approx(expected.loss_curve[:8], rel=5e-3)
         assert solution.loss == pytest.approx(expected.loss, rel=0.1)
         assert solution.evaluations == 24
 
