@@ -27,7 +27,7 @@ LAYERS: tuple[str, ...] = tuple(
 """VGG-19's 16 convolutions and 5 poolings, shallow to deep, by the paper's names."""
 
 PAPER_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-START_NAMES = ("noise", "content")
+START_NAMES = ("noise", "content", "recoloured")
 WEIGHT_NAMES = ("caffe", "torchvision")
 CONVENTIONS = ("paper", "gatys-code", "neural-style")
 SIZE_FIELDS = ("size", "shorter_side", "pixels")
@@ -113,8 +113,11 @@ class Recipe:
     scales: int = _field(1, rules.integer(1, 8, " (1: the picture's own size alone)"))
     """Sizes at which the picture is made, each twice the side of the one before; the last is its own.
     Halves with a side under 64 pixels are left out."""
-    start: str = _field("noise", rules.text("noise, content, or the location of an image", lambda v: True))
-    """White noise from ``seed``, the content image, or the location of an image."""
+    start: str = _field(
+        "noise", rules.text("noise, content, recoloured, or the location of an image", lambda v: True)
+    )
+    """White noise from ``seed``, the content image, the same ``recoloured`` like the style, or the location
+    of an image."""
     seed: int = _field(0, rules.integer(0, 2**63 - 1))
     """Seeds the white noise."""
     optimizer: str = _field("lbfgs", rules.one_of("lbfgs", "adam"))

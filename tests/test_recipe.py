@@ -224,7 +224,7 @@ def test_a_long_value_is_shortened() -> None:
         ({"size": 64, "pixels": 4096}, "size and pixels are both given; give one of"),
         ({"style_layer_weights": [1, 2]}, "style_layer_weights has 2 numbers for 5 style layers"),
         ({"convention": "gatys-code", "reference_size": 512}, "reference_size goes with convention paper"),
-        ({"start": "contnet"}, "start is 'contnet'; it must be noise, content, or the location"),
+        ({"start": "contnet"}, "start is 'contnet'; it must be noise, content, recoloured, or the location"),
         ({"content_weight": 0, "style_weight": 0}, "are both 0"),
         ({"weights": "a\0b"}, r"weights is 'a\\x00b'"),
         ({"weights": "caffee"}, "weights is 'caffee'"),

@@ -224,12 +224,15 @@ def _misfits(row: Row, recipe: Recipe) -> Iterator[str]:
     if row.content is None:
         if not row.styles:
             yield "content and style are both null; give one of them"
-        if recipe.start == "content":
-            yield "start is content, but content is null; give this row start noise, or a location"
+        if recipe.start in ("content", "recoloured"):
+            yield f"start is {recipe.start}, but content is null; give this row start noise, or a location"
         if row.styles and recipe.style_weight == 0:
             yield "content is null and style_weight is 0; nothing is left to minimise"
-    elif not row.styles and recipe.content_weight == 0:
-        yield "style is null and content_weight is 0; nothing is left to minimise"
+    elif not row.styles:
+        if recipe.content_weight == 0:
+            yield "style is null and content_weight is 0; nothing is left to minimise"
+        if recipe.start == "recoloured":
+            yield "start is recoloured, but style is null; give this row start content"
     if recipe.style_blend is not None and len(recipe.style_blend) != len(row.styles):
         yield (
             f"style_blend has {len(recipe.style_blend)} numbers for {len(row.styles)} styles; "

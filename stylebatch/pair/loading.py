@@ -28,6 +28,7 @@ from stylebatch.pictures import (
 from stylebatch.pictures.encoding import to_tensor
 from stylebatch.recipe import START_NAMES, Recipe
 from stylebatch.synthesis.problems import white_noise
+from stylebatch.synthesis.recolouring import recoloured
 
 MAX_OUTPUT_PIXELS = 16384**2
 """No picture is made larger, whatever its aspect ratio makes of the recipe's size."""
@@ -167,12 +168,19 @@ def _at(source: Source, rule: SizesRule) -> list[SizedSource]:
 
 
 def _start_image(recipe: Recipe, content: SizedSource | None, styles: Sequence[SizedSource]) -> Tensor:
-    if recipe.start != "content":
+    if recipe.start == "noise":
         height, width = (content or styles[0]).pixels.shape[1:]
         return white_noise(height, width, recipe.seed)
     if content is None:
         raise SynthesisError("the recipe starts from the content, but the pair has none; use start=noise")
-    return content.pixels
+    if recipe.start == "content":
+        return content.pixels
+    if not styles:
+        raise SynthesisError(
+            "the recipe starts from the content in the style's colours, but the pair has no style; use "
+            "start=content"
+        )
+    return recoloured(content.pixels, [style.pixels for style in styles], recipe.style_blend)
 
 
 class Loader:

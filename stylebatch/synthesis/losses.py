@@ -29,8 +29,24 @@ def gram_matrix(responses: Tensor) -> Tensor:
     Returns:
         ``sum_k F_ik F_jk / M``, ``(B, N, N)`` (equation 3).
     """
+    return gram_sums(responses) / responses.shape[2:].numel()
+
+
+def gram_sums(responses: Tensor) -> Tensor:
+    """The same undivided, of all positions or of some: ``sum_k F_ik F_jk``."""
     flat = _positions_by_filters(responses)
-    return flat.transpose(1, 2) @ flat / flat.shape[1]
+    return flat.transpose(1, 2) @ flat
+
+
+def add_style_gradients(responses: Tensor, factors: Tensor, gradients: Tensor) -> None:
+    """Add a layer's :meth:`Objective.style_factors` times its responses, at all positions or at some.
+
+    Args:
+        responses: F, ``(B, N, H, W)``, channels-last in memory.
+        factors: ``(B, N, N)``.
+        gradients: Of the shape and memory format of the responses; changed in place.
+    """
+    _positions_by_filters(gradients).baddbmm_(_positions_by_filters(responses), factors)
 
 
 @dataclass(frozen=True)
@@ -144,7 +160,9 @@ class Objective:
         }
         return LossTerms(content, style, self._total_variation(images))
 
-    def add_content(self, layer: str, responses: Tensor, gradients: Tensor) -> Tensor:
+    def add_content(
+        self, layer: str, responses: Tensor, gradients: Tensor, rows: slice = slice(None)
+    ) -> Tensor:
         """Add the gradients ``2 c_l (F - P)`` of a layer's content losses (equation 2); return the losses.
 
         Where F is 0 equation (2) has 0: the way back through the ReLU sees to that.
@@ -153,8 +171,9 @@ class Objective:
             layer: Its name.
             responses: F, ``(B, N, H, W)``.
             gradients: Of the same shape and memory format; changed in place.
+            rows: Which of the layer's these are.
         """
-        scales, differences = self.content_scales[layer], responses - self.content_targets[layer]
+        scales, differences = self.content_scales[layer], responses - self.content_targets[layer][:, :, rows]
         gradients.addcmul_(differences, 2 * _by_image(scales, differences))
         return scales * _squares(differences)
 
@@ -166,11 +185,21 @@ class Objective:
             responses: F, ``(B, N, H, W)``, channels-last in memory.
             gradients: Of the same shape and memory format; changed in place.
         """
-        scales, differences = self.style_scales[layer], gram_matrix(responses) - self.style_targets[layer]
-        flat = _positions_by_filters(responses)
-        factors = differences * _by_image(4 / flat.shape[1] * scales, differences)
-        _positions_by_filters(gradients).baddbmm_(flat, factors)
-        return scales * _squares(differences)
+        positions = responses.shape[2:].numel()
+        losses, factors = self.style_factors(layer, gram_matrix(responses), positions)
+        add_style_gradients(responses, factors, gradients)
+        return losses
+
+    def style_factors(self, layer: str, grams: Tensor, positions: int) -> tuple[Tensor, Tensor]:
+        """A layer's style losses ``(B,)``, and ``4 s_l/M (G/M - A/M_a)``, ``(B, N, N)``.
+
+        Args:
+            layer: Its name.
+            grams: G/M, ``(B, N, N)``.
+            positions: M.
+        """
+        scales, differences = self.style_scales[layer], grams - self.style_targets[layer]
+        return scales * _squares(differences), differences * _by_image(4 / positions * scales, differences)
 
     def add_total_variation(self, images: Tensor, gradients: Tensor) -> Tensor:
         """Add the gradients of the total variation terms, in place; return the terms."""

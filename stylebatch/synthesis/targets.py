@@ -49,16 +49,26 @@ def blend_styles(
     Raises:
         SynthesisError: There is not one share for each style image.
     """
-    shares = [1.0] * len(styles) if shares is None else shares
-    if len(shares) != len(styles):
-        raise SynthesisError(
-            f"style_blend has {len(shares)} numbers for {len(styles)} style images; give one for each"
-        )
-    total = sum(shares)
+    shares = style_shares(len(styles), shares)
     return {
         layer: sum(
-            (share / total * style[layer] for share, style in zip(shares, styles, strict=True)),
+            (share * style[layer] for share, style in zip(shares, styles, strict=True)),
             start=torch.zeros_like(gram),
         )
         for layer, gram in (styles[0] if styles else {}).items()
     }
+
+
+def style_shares(styles: int, shares: Sequence[float] | None) -> list[float]:
+    """Shares of so many style images, scaled to sum to 1; None is equal shares.
+
+    Raises:
+        SynthesisError: There is not one share for each style image.
+    """
+    shares = [1.0] * styles if shares is None else shares
+    if len(shares) != styles:
+        raise SynthesisError(
+            f"style_blend has {len(shares)} numbers for {styles} style images; give one for each"
+        )
+    total = sum(shares)
+    return [share / total for share in shares]

@@ -169,6 +169,8 @@ def test_neither_content_nor_style(opened: Any) -> None:
     [
         ({"content": pa.array([None], pa.string())}, "content and style are both null"),
         ({"style": ["a.jpg"], "start": ["content"]}, "start is content, but content is null"),
+        ({"content": ["a.jpg"], "start": ["recoloured"]}, "start is recoloured, but style is null"),
+        ({"style": ["a.jpg"], "start": ["recoloured"]}, "start is recoloured, but content is null"),
         ({"style": ["a.jpg"], "style_weight": [0]}, "content is null and style_weight is 0"),
         ({"content": ["a.jpg"], "content_weight": [0]}, "style is null and content_weight is 0"),
         ({"content": [""]}, "content: '' is not a location"),
@@ -176,7 +178,10 @@ def test_neither_content_nor_style(opened: Any) -> None:
         ({"content": ["x" * 10_000]}, "content: 'xxxxx"),
         ({"content": ["~no-such-user-here/a.jpg"]}, "content: "),
         ({"style": ["s3://a"]}, "style: 's3://a' names no bucket"),
-        ({**ONE, "start": ["noisy"]}, "start is 'noisy'; it must be noise, content, or the location"),
+        (
+            {**ONE, "start": ["noisy"]},
+            "start is 'noisy'; it must be noise, content, recoloured, or the location",
+        ),
         ({**ONE, "start": ["ftp://h/a.png"]}, "start: ftp:// locations are not supported"),
         ({**ONE, "style_weight": [float("nan")]}, "style_weight is nan; it must be a finite number"),
         ({**ONE, "style_blend": pa.array([[]], pa.list_(pa.float64()))}, "style_blend is (); it must be"),

@@ -16,6 +16,7 @@ from stylebatch.manifest import Pair
 from stylebatch.pair.loading import LoadedPair, Loader, size_sources
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.problems import white_noise
+from stylebatch.synthesis.recolouring import recoloured
 
 PairMaker = Callable[..., Pair]
 
@@ -110,6 +111,19 @@ class TestStart:
             SynthesisError, match="starts from the content, but the pair has none; use start="
         ):
             load(store, make_pair(None, "s", start="content"))
+
+    def test_from_the_content_in_the_colours_of_its_styles(
+        self, store: MemoryStore, make_pair: PairMaker
+    ) -> None:
+        loaded = load(store, make_pair("c", "s", "t", start="recoloured", style_blend=(1, 3)))
+        assert loaded.content is not None
+        styles = [style.pixels for style in loaded.styles]
+        assert torch.equal(loaded.start, recoloured(loaded.content.pixels, styles, (1, 3)))
+        assert not torch.equal(loaded.start, loaded.content.pixels)
+
+    def test_colours_that_are_not_there_are_no_start(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        with pytest.raises(SynthesisError, match="the pair has no style; use start=content"):
+            load(store, make_pair("c", start="recoloured"))
 
 
 class TestScales:

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import LAYERS, Recipe
-from stylebatch.synthesis import convolutions
+from stylebatch.synthesis import convolutions, strips
 from stylebatch.synthesis.gradients import LossGradient
 from stylebatch.synthesis.losses import Objective, gram_matrix
 from stylebatch.synthesis.vgg import VGG19
@@ -70,12 +70,15 @@ CASES: dict[str, tuple[list[str], list[str], dict[str, Any]]] = {
     "style alone": ([], ["conv1_1", "conv1_2"], {}),
     "poolings are looked at": (["pool1"], ["pool2", "conv2_2"], {}),
     "both losses at one layer": (["conv2_1"], ["conv2_1"], {"tv": 3.0}),
+    "both losses at the first layer": (["conv1_1"], ["conv1_1", "conv2_1"], {"pooling": "max"}),
 }
 
 
-@pytest.fixture(params=[convolutions.LARGE_VALUES, 20_000], ids=["at once", "in pieces"])
+@pytest.fixture(params=[False, True], ids=["at once", "in pieces"])
 def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolutions, "LARGE_VALUES", request.param)
+    if request.param:
+        monkeypatch.setattr(convolutions, "LARGE_VALUES", 20_000)
+        monkeypatch.setattr(strips, "STRIP_VALUES", 40_000)  # four rows
 
 
 @pytest.mark.usefixtures("_pieces")
@@ -135,10 +138,13 @@ class ConvolutionCounter(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("layers", "convolutions"), [(["conv1_1"], 1), (["conv2_2"], 4), (["conv5_1"], 13)])
+@pytest.mark.parametrize(
+    ("layers", "there", "back"), [(["conv1_1"], 1, 1), (["conv2_2"], 5, 4), (["conv5_1"], 14, 13)]
+)
 def test_nothing_above_the_deepest_layer_and_nothing_for_weights(
-    network: VGG19, layers: list[str], convolutions: int
+    network: VGG19, layers: list[str], there: int, back: int
 ) -> None:
+    """Below deeper layers conv1_1 is not kept, but computed anew on the way back."""
     picture = images(32, 32, 3).float()  # so small that all convolutions are direct
     targets = {
         layer: torch.zeros_like(response) for layer, response in network.responses(picture, layers).items()
@@ -148,7 +154,7 @@ def test_nothing_above_the_deepest_layer_and_nothing_for_weights(
     own = LossGradient(network, set(layers), "average", (2, 3, 32, 32))
     with ConvolutionCounter() as counter:
         own(picture, wanted)
-    assert (counter.there, counter.back, counter.for_weights) == (convolutions, convolutions, 0)
+    assert (counter.there, counter.back, counter.for_weights) == (there, back, 0)
 
 
 def test_the_images_stay_as_they_were(network: VGG19) -> None:
