@@ -84,7 +84,7 @@ def stylize_command(content: Path, style: Path, output: Path, recipe: Recipe) ->
 
 def settings(recipe: Recipe) -> list[str]:
     """A recipe as options of a command."""
-    names = ("convention", "start", "size", "iterations")
+    names = ("convention", "start", "size", "scales", "iterations")
     return [part for name in names for part in ("--set", f"{name}={getattr(recipe, name)}")]
 
 

@@ -42,7 +42,7 @@ def solution_facts(network: VGG19, loaded: LoadedPair, solution: Solution) -> Fa
         "start_sha256": loaded.start_sha256,
         "weights_sha256": network.sha256,
         "stylebatch_version": stylebatch.__version__,
-        "torch_version": torch.__version__,
+        "torch_version": str(torch.__version__),  # its own type would make the driver import torch
     }
 
 

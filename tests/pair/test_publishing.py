@@ -75,6 +75,11 @@ class TestFacts:
         assert facts["stylebatch_version"] == stylebatch.__version__
         assert facts["torch_version"] == torch.__version__
 
+    def test_no_fact_makes_the_driver_import_torch(self, make_pair: PairMaker, facts_of: Any) -> None:
+        """A value of a type of torch's own would, when the driver reads it."""
+        kinds = {type(value) for value in facts_of(make_pair("c", "s")).values()}
+        assert kinds <= {str, int, float, bool, type(None), list, tuple, dict}
+
     def test_absent_parts_have_no_hashes(self, make_pair: PairMaker, facts_of: Any) -> None:
         assert facts_of(make_pair(None, "s"))["content_sha256"] is None
         assert facts_of(make_pair("c"))["style_sha256"] == []
