@@ -211,7 +211,7 @@ class Batch:
     def _published_terms(self, published: Tensor) -> LossTerms:
         objective = batch_objective(self._problems, self._network.device)
         images = published.to(self._network.device)
-        responses = self._network.responses(images, objective.layers, self._recipe.pooling)
+        responses = self._network.each_response(images, objective.layers, self._recipe.pooling)
         return objective.terms(images, responses)
 
 

@@ -16,7 +16,8 @@ from stylebatch.synthesis.convolutions import Convolution
 from stylebatch.synthesis.layers import layer_inputs, layer_sides
 from stylebatch.synthesis.losses import LossTerms, Objective
 from stylebatch.synthesis.poolings import POOLINGS
-from stylebatch.synthesis.strips import STRIP_LAYERS, FirstBlock, takes_strips
+from stylebatch.synthesis.strips import FirstBlock
+from stylebatch.synthesis.tiling import STRIP_LAYERS, takes_strips
 from stylebatch.synthesis.vgg import VGG19, check_image_size
 from stylebatch.synthesis.workspace import Workspace
 
@@ -57,8 +58,8 @@ class LossGradient:
         self._pool = POOLINGS[pooling]
         self._wanted = layers
         self._workspace = Workspace()
-        self._strips = FirstBlock(network, pooling, self._workspace) if takes_strips(layers) else None
-        self._layers = LAYERS[len(STRIP_LAYERS) if self._strips else 0 : deepest + 1]
+        self._first = FirstBlock(network, pooling, self._workspace) if takes_strips(layers) else None
+        self._layers = LAYERS[len(STRIP_LAYERS) if self._first else 0 : deepest + 1]
         self._convolutions: dict[str, Convolution] = {}
         for layer in self._layers:
             if not layer.startswith("pool"):
@@ -90,8 +91,8 @@ class LossGradient:
                 if step.layer in objective.style_targets:
                     style[step.layer] = objective.add_style(step.layer, step.response, gradient)
             gradient = step.back(gradient)
-        if self._strips:
-            gradient = self._strips.back(gradient, objective, content, style)
+        if self._first:
+            gradient = self._first.back(gradient, objective, content, style)
         else:
             gradient = gradient.clone()  # out of the workspace
         tv = objective.add_total_variation(images, gradient)
@@ -100,8 +101,8 @@ class LossGradient:
     def _forward(self, images: Tensor) -> tuple[list[_Step], Tensor]:
         """The steps that lead back, and the deepest response."""
         steps, current = [], self._network.centred(images)
-        if self._strips:
-            current = self._strips.respond(current)
+        if self._first:
+            current = self._first.respond(current)
         for layer in self._layers:
             if layer.startswith("pool"):
                 current, back = self._pool(current, self._workspace)

@@ -5,7 +5,7 @@ responses to the picture, P those to the content, G and A the Gram matrices of p
 their numbers of positions. A convention gives the factors c_l and s_l.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -143,21 +143,22 @@ class Objective:
         """The layers whose responses :meth:`terms` needs."""
         return {*self.content_targets, *self.style_targets}
 
-    def terms(self, images: Tensor, responses: Mapping[str, Tensor]) -> LossTerms:
+    def terms(self, images: Tensor, responses: Iterable[tuple[str, Tensor]]) -> LossTerms:
         """The loss of each image.
 
         Args:
             images: ``(B, 3, H, W)``, 0..255.
-            responses: F of every layer in :attr:`layers`.
+            responses: F of every layer in :attr:`layers`, by name.
         """
-        content = {
-            layer: self.content_scales[layer] * _squares(responses[layer] - target)
-            for layer, target in self.content_targets.items()
-        }
-        style = {
-            layer: self.style_scales[layer] * _squares(gram_matrix(responses[layer]) - target)
-            for layer, target in self.style_targets.items()
-        }
+        content, style = {}, {}
+        for layer, response in responses:
+            if layer in self.content_targets:
+                differences = response - self.content_targets[layer]
+                content[layer] = self.content_scales[layer] * _squares(differences)
+            if layer in self.style_targets:
+                differences = gram_matrix(response) - self.style_targets[layer]
+                style[layer] = self.style_scales[layer] * _squares(differences)
+            del response  # before the next one is made
         return LossTerms(content, style, self._total_variation(images))
 
     def add_content(

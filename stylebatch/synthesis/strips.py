@@ -1,8 +1,8 @@
-"""The first block in strips of a few rows, forward and back, so that its large responses are never whole.
+"""The first block in strips of a few rows, forward and back: its large responses are never whole.
 
-Each of them is as large as all of the second block; a strip of them stays in the processor's cache. The Gram
-matrix of conv1_1 adds up over the strips; its responses are computed anew on the way back, which costs less
-than keeping them: they take 1 part in 200 of an evaluation's products.
+Each of these is as large as all deeper ones together; a strip of it stays in the processor's cache. The Gram
+matrix of conv1_1 adds up over the strips, and its responses are computed anew on the way back: that takes 1 of
+400 of an evaluation's products.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,28 +13,16 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from stylebatch.recipe import LAYERS
-from stylebatch.synthesis.layers import layer_channels
 from stylebatch.synthesis.losses import Objective, add_style_gradients, gram_sums
 from stylebatch.synthesis.poolings import POOLINGS
+from stylebatch.synthesis.tiling import STRIP_LAYERS, STRIP_VALUES
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.synthesis.workspace import Workspace
-
-FIRST, SECOND, POOL = STRIP_LAYERS = ("conv1_1", "conv1_2", "pool1")
-"""The layers of the first block."""
-STRIP_VALUES = 2**19
-"""Of a response, in one strip: two megabytes."""
-
-
-def takes_strips(wanted: set[str]) -> bool:
-    """Whether the first block may be done in strips: losses look at its first layer or none, and deeper."""
-    is_deeper = any(LAYERS.index(layer) > LAYERS.index(POOL) for layer in wanted)
-    return is_deeper and not wanted & {SECOND, POOL}
 
 
 @dataclass(frozen=True)
 class _Strip:
-    """Some rows of the picture, on the way back."""
+    """Some rows of the block's responses, on the way back."""
 
     first: int
     """The first row."""
@@ -56,11 +44,11 @@ class FirstBlock:
     """
 
     def __init__(self, network: VGG19, pooling: str, workspace: Workspace) -> None:
-        self._weights = [network.get_buffer(f"{layer}_weight") for layer in (FIRST, SECOND)]
-        self._biases = [network.get_buffer(f"{layer}_bias") for layer in (FIRST, SECOND)]
+        self._weights = [network.get_buffer(f"{layer}_weight") for layer in STRIP_LAYERS[:2]]
+        self._biases = [network.get_buffer(f"{layer}_bias") for layer in STRIP_LAYERS[:2]]
         self._pool = POOLINGS[pooling]
         self._workspace = workspace
-        self._own_workspace = Workspace()
+        self._strip_workspace = Workspace()
         self._images = torch.empty(0)
         self._strips: list[_Strip] = []
         self._gram = torch.empty(0)
@@ -68,17 +56,17 @@ class FirstBlock:
     def respond(self, images: Tensor) -> Tensor:
         """The responses of pool1, ``(B, 64, H // 2, W // 2)``, to centred images ``(B, 3, H, W)``."""
         batch, _, height, width = images.shape
-        filters = layer_channels(FIRST)
+        filters = len(self._biases[0])
         self._images, self._strips = images, []
         self._gram = images.new_zeros(batch, filters, filters)
         pooled = self._workspace.flow(images, batch, height // 2, width // 2, filters)
-        for first, last in _strips(batch, height, width):
+        for first, last in _strips(batch * filters * width, height):
             above, below = max(first - 1, 0), min(last + 1, height)
-            inputs = self._conv1_1(above, below)
+            inner = self._conv1_1(above, below)
             own = slice(first - above, last - above)
-            self._gram += gram_sums(inputs[:, :, own])
-            response = functional.conv2d(inputs, self._weights[1], self._biases[1], padding=1)[:, :, own]
-            strip, back = self._pool(functional.relu_(response), self._own_workspace)
+            self._gram += gram_sums(inner[:, :, own])
+            response = functional.conv2d(inner, self._weights[1], self._biases[1], padding=1)[:, :, own]
+            strip, back = self._pool(functional.relu_(response), self._strip_workspace)
             pooled[:, first // 2 : last // 2] = strip.permute(0, 2, 3, 1)
             self._strips.append(_Strip(first, last, response > 0, back))
         return pooled.permute(0, 3, 1, 2)
@@ -94,13 +82,13 @@ class FirstBlock:
             content: Gets their content losses ``(B,)``, by the layer's name.
             style: Gets their style losses.
         """
-        height = self._images.shape[2]
+        layer, (batch, _, height, width) = STRIP_LAYERS[0], self._images.shape
         found = torch.zeros_like(self._images)
-        losses = self._gram.new_zeros(len(self._gram))
+        losses = self._gram.new_zeros(batch)
         factors = None
-        if FIRST in objective.style_targets:
-            positions = height * self._images.shape[3]
-            style[FIRST], factors = objective.style_factors(FIRST, self._gram / positions, positions)
+        if layer in objective.style_targets:
+            positions = height * width
+            style[layer], factors = objective.style_factors(layer, self._gram / positions, positions)
         carried: Tensor | int = 0
         for strip in self._strips:
             outer = strip.back(gradients[:, :, strip.first // 2 : strip.last // 2]).mul_(strip.passed)
@@ -112,15 +100,15 @@ class FirstBlock:
             first, last = max(above, 0), strip.last - 1 if strip.last < height else height
             inner = spread[:, :, first - above : last - above]
             responses = self._conv1_1(first, last)
-            if FIRST in objective.content_targets:
-                losses += objective.add_content(FIRST, responses, inner, slice(first, last))
+            if layer in objective.content_targets:
+                losses += objective.add_content(layer, responses, inner, slice(first, last))
             if factors is not None:
                 add_style_gradients(responses, factors, inner)
             top, bottom = max(first - 1, 0), min(last + 1, height)
             by_pixels = self._adjoint(0, inner.mul_(responses > 0))
             found[:, :, top:bottom] += by_pixels[:, :, top - first + 1 : bottom - first + 1]
-        if FIRST in objective.content_targets:
-            content[FIRST] = losses
+        if layer in objective.content_targets:
+            content[layer] = losses
         self._strips.clear()
         return found
 
@@ -141,9 +129,9 @@ class FirstBlock:
         return found
 
 
-def _strips(batch: int, height: int, width: int) -> Iterator[tuple[int, int]]:
+def _strips(values_a_row: int, height: int) -> Iterator[tuple[int, int]]:
     """First row, and the one behind the last, of each strip: an even number of rows but for the last."""
-    rows = max(2, STRIP_VALUES // (batch * layer_channels(FIRST) * width) // 2 * 2)
+    rows = max(2, STRIP_VALUES // values_a_row // 2 * 2)
     firsts = range(0, max(height - 1, 1), rows)
     for first in firsts:
         yield first, height if first == firsts[-1] else first + rows

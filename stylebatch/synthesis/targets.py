@@ -33,8 +33,11 @@ def content_targets(
 @torch.no_grad()
 def style_targets(network: VGG19, style: Tensor, layers: Iterable[str], pooling: str) -> dict[str, Tensor]:
     """A/M_a of equation (4): Gram matrices of a style image ``(3, H, W)``, 0..255, of any size."""
-    responses = network.responses(style[None].to(network.device), layers, pooling)
-    return {layer: gram_matrix(response)[0] for layer, response in responses.items()}
+    grams = {}
+    for layer, response in network.each_response(style[None].to(network.device), layers, pooling):
+        grams[layer] = gram_matrix(response)[0]
+        del response  # before the next one is made
+    return grams
 
 
 def blend_styles(

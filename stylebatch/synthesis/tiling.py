@@ -1,4 +1,8 @@
-"""Which convolutions are worth Winograd's algorithm on a CPU, and in what pieces. Imports no torch."""
+"""Which convolutions are worth Winograd's algorithm, and what is done in pieces. Imports no torch."""
+
+from collections.abc import Iterable
+
+from stylebatch.recipe import LAYERS
 
 TILE = 4
 """Side of the square of responses that Winograd's convolution computes at a time."""
@@ -8,10 +12,14 @@ WINOGRAD_FILTERS = 128 * 256
 """Channels by filters from which on it pays on a CPU; below, its transforms take longer than they save."""
 WINOGRAD_TILES = 12
 """Tiles of a picture from which on it pays; below, reading its larger filters takes longer."""
-FEW_TILES = 128
+FEW_TILES = 48
 """Below, making the filters anew at each pass would take longer than they save, and they are kept."""
 PIECE_TILES = 96
 """That are worked on at a time, to bound what the transformed inputs take."""
+STRIP_LAYERS = LAYERS[:3]
+"""The first block, each of whose two responses is as large as all deeper ones together."""
+STRIP_VALUES = 2**19
+"""Of one of them, in one strip: two megabytes."""
 
 
 def pays_winograd(channels: int, filters: int, height: int, width: int) -> bool:
@@ -37,3 +45,13 @@ def piece_tiles(height: int, width: int, batch: int) -> int:
 
 def _tiles(height: int, width: int) -> int:
     return -(-height // TILE) * -(-width // TILE)
+
+
+def takes_strips(wanted: Iterable[str]) -> bool:
+    """Whether the first block is done in strips where losses look at these layers.
+
+    No loss looks at its second convolution or its pooling, and there is something deeper.
+    """
+    looked_at = set(wanted)
+    deepest = max(LAYERS.index(layer) for layer in looked_at)
+    return deepest >= len(STRIP_LAYERS) and not looked_at & {*STRIP_LAYERS[1:]}

@@ -1,6 +1,6 @@
 """VGG-19's responses by the paper's layer names, and nothing above the deepest layer asked for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -44,36 +44,42 @@ class VGG19(nn.Module):
         """Where the weights are, and so where images must be."""
         return self.mean.device
 
-    @torch.no_grad()
     def responses(self, images: Tensor, layers: Iterable[str], pooling: str = "average") -> dict[str, Tensor]:
+        """What :meth:`each_response` gives, by layer name."""
+        return dict(self.each_response(images, layers, pooling))
+
+    @torch.no_grad()
+    def each_response(
+        self, images: Tensor, layers: Iterable[str], pooling: str = "average"
+    ) -> Iterator[tuple[str, Tensor]]:
         """The responses F of the layers asked for, after their ReLU, without a way back.
+
+        One that the caller lets go is gone when the next is made.
 
         Args:
             images: ``(B, 3, H, W)`` RGB, 0..255 (values outside are allowed).
             layers: Names from :data:`stylebatch.recipe.LAYERS`.
             pooling: ``average`` or ``max``. Odd sides lose their last row or column.
 
-        Returns:
-            ``(B, N_l, H_l, W_l)`` by layer name, channels-last in memory.
+        Yields:
+            Each layer's name and ``(B, N_l, H_l, W_l)``, channels-last in memory, shallow to deep.
 
         Raises:
             SynthesisError: The images are too small for the deepest layer.
         """
         wanted = set(layers)
         if not wanted:
-            return {}
+            return
         deepest = max(LAYERS.index(layer) for layer in wanted)
         check_image_size(images.shape[-2], images.shape[-1], LAYERS[deepest])
         current, workspace = self.centred(images), Workspace()
-        found = {}
         for layer in LAYERS[: deepest + 1]:
             if layer.startswith("pool"):
                 current, _ = POOLINGS[pooling](current, workspace)
             else:
                 current = self.respond(layer, current, self.convolution(layer, current.shape, workspace))
             if layer in wanted:
-                found[layer] = current
-        return found
+                yield layer, current
 
     def centred(self, images: Tensor) -> Tensor:
         """What the first convolution is fed with for images ``(B, 3, H, W)``, channels-last in memory."""

@@ -61,12 +61,11 @@ class Winograd:
         batch, channels, height, width = inputs.shape
         filters = len(self._weight)
         rows, columns = _tiles(height), _tiles(width)
-        padded = self._padded(inputs, 1, TILE * rows + 2, TILE * columns + 2)
         transformed_filters = self._filters()
         results = inputs.new_empty(batch, TILE * rows, TILE * columns, filters)
         for first, last in _pieces(rows, columns, batch):
             tiles = batch * (last - first) * columns
-            around = _windows(padded[:, TILE * first : TILE * last + 2], last - first, columns)
+            around = _windows(self._around(inputs, first, last, columns), last - first, columns)
             windows = self._take("inputs", *around.shape).copy_(around)
             transformed = self._take("transformed", WINDOW, tiles, channels)
             torch.mm(self._inputs, windows.view(WINDOW, -1), out=transformed.view(WINDOW, -1))
@@ -83,7 +82,7 @@ class Winograd:
         batch, filters, height, width = gradients.shape
         channels = self._weight.shape[1]
         rows, columns = _tiles(height), _tiles(width)
-        padded = self._padded(gradients, 0, TILE * rows, TILE * columns)
+        padded = self._padded(gradients, TILE * rows, TILE * columns)
         transformed_filters = self._filters().transpose(1, 2)
         # Room for a whole tile beyond the last one, so that every part of a window has a place.
         sums = self._take("sums", batch, TILE * (rows + 1), TILE * (columns + 1), channels).zero_()
@@ -103,14 +102,24 @@ class Winograd:
     def _take(self, name: str, *shape: int) -> Tensor:
         return self._workspace.take(name, self._weight, *shape)
 
-    def _padded(self, images: Tensor, top: int, height: int, width: int) -> Tensor:
-        """``(B, C, H, W)`` as ``(B, height, width, C)``, with ``top`` zeros above and at the left of it."""
+    def _around(self, inputs: Tensor, first: int, last: int, columns: int) -> Tensor:
+        """``(B, C, H, W)`` at some rows of tiles and one position around them, with zeros around the image:
+        ``(B, 4 rows + 2, 4 columns + 2, C)``."""
+        batch, channels, height, width = inputs.shape
+        around = self._take("padded", batch, TILE * (last - first) + 2, TILE * columns + 2, channels).zero_()
+        above = TILE * first - 1
+        top, bottom = max(above, 0), min(TILE * last + 1, height)
+        around[:, top - above : bottom - above, 1 : 1 + width] = inputs.permute(0, 2, 3, 1)[:, top:bottom]
+        return around
+
+    def _padded(self, images: Tensor, height: int, width: int) -> Tensor:
+        """``(B, C, H, W)`` as ``(B, height, width, C)``, with zeros below and at the right of it."""
         positions = images.permute(0, 2, 3, 1)
         batch, rows, columns, channels = positions.shape
         if (rows, columns) == (height, width):
             return positions
         padded = self._take("padded", batch, height, width, channels).zero_()
-        padded[:, top : top + rows, top : top + columns] = positions
+        padded[:, :rows, :columns] = positions
         return padded
 
     def _filters(self) -> Tensor:

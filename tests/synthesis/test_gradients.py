@@ -78,7 +78,7 @@ CASES: dict[str, tuple[list[str], list[str], dict[str, Any]]] = {
 def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param:
         monkeypatch.setattr(convolutions, "LARGE_VALUES", 20_000)
-        monkeypatch.setattr(strips, "STRIP_VALUES", 40_000)  # four rows
+        monkeypatch.setattr(strips, "STRIP_VALUES", 40_000)  # two to four rows
 
 
 @pytest.mark.usefixtures("_pieces")
@@ -91,7 +91,7 @@ def test_it_is_what_automatic_differentiation_gives(
     pooling = settings.get("pooling", "average")
     wanted = objective(network64, content_layers, style_layers, height, width, **settings)
     picture = images(height, width, 3).requires_grad_()
-    expected = wanted.terms(picture, plain_responses(network64, picture, wanted.layers, pooling))
+    expected = wanted.terms(picture, plain_responses(network64, picture, wanted.layers, pooling).items())
     (gradient,) = torch.autograd.grad(expected.total.sum(), picture)
 
     own = LossGradient(network64, wanted.layers, pooling, tuple(picture.shape))
@@ -144,7 +144,7 @@ class ConvolutionCounter(TorchDispatchMode):
 def test_nothing_above_the_deepest_layer_and_nothing_for_weights(
     network: VGG19, layers: list[str], there: int, back: int
 ) -> None:
-    """Below deeper layers conv1_1 is not kept, but computed anew on the way back."""
+    """conv1_1 below deeper layers is not kept, but computed anew on the way back."""
     picture = images(32, 32, 3).float()  # so small that all convolutions are direct
     targets = {
         layer: torch.zeros_like(response) for layer, response in network.responses(picture, layers).items()

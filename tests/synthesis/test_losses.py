@@ -316,7 +316,7 @@ def small_case() -> tuple[Tensor, Tensor]:
 
 
 def gradient_of(objective: Objective, before: Tensor) -> Tensor:
-    terms = objective.terms(torch.zeros(1, 3, 2, 2, dtype=torch.float64), {"layer": before.relu()})
+    terms = objective.terms(torch.zeros(1, 3, 2, 2, dtype=torch.float64), {"layer": before.relu()}.items())
     (gradient,) = torch.autograd.grad(terms.total.sum(), before)
     return gradient
 
@@ -418,7 +418,7 @@ def test_the_gradient_to_the_pixels_equals_finite_differences(
 
     def loss(picture: Tensor) -> Tensor:
         found = network64.responses(picture, objective.layers, recipe.pooling)
-        return objective.terms(picture, found).total.sum()
+        return objective.terms(picture, found.items()).total.sum()
 
     picture = image(1)[None]
     loss_gradient = LossGradient(network64, objective.layers, recipe.pooling, tuple(picture.shape))

@@ -6,7 +6,7 @@ to 2 %. So independence of the images is tested tightly in float64 and on the fi
 those tolerances on the pictures.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
@@ -43,11 +43,10 @@ class FailingNetwork(VGG19):
         self.count = 0
         self.is_measuring = False
 
-    def responses(self, images: Tensor, *arguments: Any, **options: Any) -> dict[str, Tensor]:
+    def each_response(self, images: Tensor, *arguments: Any, **options: Any) -> Iterator[tuple[str, Tensor]]:
         self.is_measuring = True  # targets and published losses, not an evaluation
-        found = super().responses(images, *arguments, **options)
+        yield from super().each_response(images, *arguments, **options)
         self.is_measuring = False
-        return found
 
     def centred(self, images: Tensor) -> Tensor:
         found = super().centred(images)
