@@ -91,10 +91,8 @@ class LossGradient:
                 if step.layer in objective.style_targets:
                     style[step.layer] = objective.add_style(step.layer, step.response, gradient)
             gradient = step.back(gradient)
-        if self._first:
-            gradient = self._first.back(gradient, objective, content, style)
-        else:
-            gradient = gradient.clone()  # out of the workspace
+        first = self._first
+        gradient = first.back(gradient, objective, content, style) if first else gradient.clone()
         tv = objective.add_total_variation(images, gradient)
         return LossTerms(_shallow_first(content), _shallow_first(style), tv), gradient
 

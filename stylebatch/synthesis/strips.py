@@ -1,8 +1,8 @@
 """The first block in strips of a few rows, forward and back: its large responses are never whole.
 
-Each of these is as large as all deeper ones together; a strip of it stays in the processor's cache. The Gram
-matrix of conv1_1 adds up over the strips, and its responses are computed anew on the way back: that takes 1 of
-400 of an evaluation's products.
+Each of these is twice as large as any deeper one; a strip of it stays in the processor's cache. The Gram matrix
+of conv1_1 adds up over the strips, and its responses are computed anew on the way back: that takes one product
+in 400 more.
 """
 
 from collections.abc import Callable, Iterator

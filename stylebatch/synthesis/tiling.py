@@ -17,7 +17,7 @@ FEW_TILES = 48
 PIECE_TILES = 96
 """That are worked on at a time, to bound what the transformed inputs take."""
 STRIP_LAYERS = LAYERS[:3]
-"""The first block, each of whose two responses is as large as all deeper ones together."""
+"""The first block, each of whose two responses is twice as large as any deeper one."""
 STRIP_VALUES = 2**19
 """Of one of them, in one strip: two megabytes."""
 
