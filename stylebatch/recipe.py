@@ -227,6 +227,11 @@ class Recipe:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
     @property
+    def deepest_layer(self) -> str:
+        """The deepest layer that a loss looks at."""
+        return max((*self.content_layers, *self.style_layers), key=LAYERS.index)
+
+    @property
     def shared_settings(self) -> tuple[Any, ...]:
         """What two pictures of one shape must agree on to be synthesized in one batch."""
         return tuple(getattr(self, name) for name in FIELDS if name not in PER_IMAGE_FIELDS)

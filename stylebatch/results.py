@@ -1,28 +1,19 @@
-"""What a job writes: where each object stands, records, parts, and how to read them back.
+"""The table of results: the schema, parts, and how to read them back.
 
-A record is a result row as JSON, without the manifest's extra columns; a part is the Parquet table of one
-unit's rows with them.
+A part is the Parquet table of one unit's rows, with the manifest's own columns.
 """
 
-import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stylebatch.errors import JobError
-from stylebatch.objectstore import ObjectFile, ObjectStore, join_uri
+from stylebatch.layout import FORMAT_VERSION, Layout, Row
+from stylebatch.objectstore import ObjectFile, ObjectStore
 from stylebatch.recipe import FIELDS, field_rule
-
-FORMAT_VERSION = 1
-"""Of the whole output: layout, records and parts."""
-
-Row = Mapping[str, Any]
-"""A result row by column name; a missing column is null."""
 
 _ARROW_TYPES: Mapping[str, pa.DataType] = {
     "number": pa.float64(),
@@ -80,109 +71,6 @@ RESERVED_COLUMNS = frozenset(RESULT_SCHEMA.names) - {"pair_id", "content", "styl
 """Names that an extra column of a manifest cannot have."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where a job's objects stand below its output; every name follows from the unit and the pair."""
-
-    output: str
-    """Canonical folder URI."""
-
-    @property
-    def job(self) -> str:
-        """The job's identity."""
-        return join_uri(self.output, "job.json")
-
-    @property
-    def success(self) -> str:
-        """Written last, with counts."""
-        return join_uri(self.output, "_SUCCESS")
-
-    @property
-    def lease(self) -> str:
-        """Who works on the output."""
-        return join_uri(self.output, "lease.json")
-
-    @property
-    def results(self) -> str:
-        """The folder of the parts."""
-        return join_uri(self.output, "results")
-
-    @property
-    def all_images(self) -> str:
-        """The folder above every unit's images."""
-        return join_uri(self.output, "images")
-
-    @property
-    def all_records(self) -> str:
-        """The folder above every open unit's records."""
-        return join_uri(self.output, "records")
-
-    @property
-    def all_checkpoints(self) -> str:
-        """The folder above every open unit's checkpoints."""
-        return join_uri(self.output, "checkpoints")
-
-    @property
-    def reopened(self) -> str:
-        """The folder of the parts whose failed rows are being run again."""
-        return join_uri(self.output, "reopened")
-
-    def images(self, unit: int) -> str:
-        """The folder of a unit's images."""
-        return join_uri(self.all_images, f"{unit:06d}")
-
-    def records(self, unit: int) -> str:
-        """The folder of an open unit's records."""
-        return join_uri(self.all_records, f"{unit:06d}")
-
-    def checkpoint(self, unit: int, pair_id: str) -> str:
-        """Where a long pair stands."""
-        return join_uri(self.all_checkpoints, f"{unit:06d}", f"{pair_id}.ckpt")
-
-    def image(self, unit: int, pair_id: str, suffix: str) -> str:
-        """A pair's picture; storing it commits the pair."""
-        return join_uri(self.images(unit), pair_id + suffix)
-
-    def record(self, unit: int, pair_id: str, image_sha256: str) -> str:
-        """What one attempt made, under the hash of its image."""
-        return join_uri(self.records(unit), f"{pair_id}.{image_sha256[:16]}.json")
-
-    def failed_record(self, unit: int, pair_id: str) -> str:
-        """Why a pair failed for good."""
-        return join_uri(self.records(unit), f"{pair_id}.failed.json")
-
-    def part(self, unit: int) -> str:
-        """The results of a finished unit."""
-        return join_uri(self.results, f"part-{unit:06d}.parquet")
-
-    def part_unit(self, uri: str) -> int | None:
-        """The unit of a part's URI; None for anything else."""
-        name = uri.removeprefix(self.results + "/")
-        digits = name.removeprefix("part-").removesuffix(".parquet")
-        is_number = digits.isascii() and digits.isdigit()
-        return int(digits) if is_number and uri == self.part(int(digits)) else None
-
-
-def encode_record(row: Row) -> bytes:
-    """A result row as canonical JSON."""
-    return json.dumps(row, sort_keys=True, separators=(",", ":")).encode()
-
-
-def decode_record(data: bytes, uri: str) -> dict[str, Any]:
-    """The result row of a record.
-
-    Raises:
-        JobError: The bytes are not a record.
-    """
-    try:
-        row = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise JobError(f"{uri} is damaged: it is not JSON") from error
-    if not isinstance(row, dict) or not isinstance(row.get("pair_id"), str):
-        raise JobError(f"{uri} is damaged: it is not a record")
-    return row
-
-
 def encode_part(rows: Sequence[Row], extras: pa.Table) -> bytes:
     """The Parquet file of a unit.
 
@@ -226,8 +114,3 @@ def read_results(store: ObjectStore, output: str) -> pa.Table:
 def read_part(store: ObjectStore, uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The table of one part, or some of its columns."""
     return pq.read_table(ObjectFile(store, uri), columns=columns and list(columns))
-
-
-def image_sha256(data: bytes) -> str:
-    """The hash that ties a picture's file to its record."""
-    return hashlib.sha256(data).hexdigest()

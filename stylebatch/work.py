@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import stylebatch
-from stylebatch.manifest import Pair
+from stylebatch.pairs import Pair
 
 Facts = dict[str, Any]
 """Columns of a result row, by name."""

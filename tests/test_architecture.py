@@ -14,7 +14,7 @@ import stylebatch
 PACKAGE = Path(stylebatch.__file__).parent
 ROOT = "stylebatch"
 
-BASE = frozenset({"errors", "quoting", "recipe", "objectstore"})
+BASE = frozenset({"errors", "quoting", "recipe", "objectstore", "layout", "pairs"})
 CRAFTS = frozenset({"synthesis", "pictures", "storage", "manifest", "results"})
 USES = frozenset({"pair", "job", "design", "report"})
 
@@ -24,6 +24,8 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "quoting": frozenset(),
     "recipe": frozenset({"errors", "rules", "quoting"}),
     "objectstore": frozenset({"errors", "quoting"}),
+    "layout": frozenset({"errors", "objectstore"}),
+    "pairs": frozenset({"errors", "objectstore", "recipe"}),
     "recipe_file": BASE,
     **dict.fromkeys(CRAFTS, BASE),
     "work": BASE | {"manifest"},
@@ -220,6 +222,7 @@ def test_the_package_itself_imports_no_torch() -> None:
         ("stylebatch.cli, stylebatch.job, stylebatch.display, stylebatch.results", "torch ray boto3"),
         ("stylebatch.cluster.schedule, stylebatch.cluster.lookahead", "torch ray boto3"),
         ("stylebatch.cluster.driver, stylebatch.cluster.jobs", "torch boto3"),
+        ("stylebatch.cluster.worker, stylebatch.pair.batch", "pyarrow boto3"),
     ],
 )
 def test_heavy_libraries_are_imported_only_when_they_are_needed(modules: str, absent: str) -> None:

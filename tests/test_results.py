@@ -10,20 +10,10 @@ import pytest
 from inmemory import MemoryStore
 
 from stylebatch.errors import JobError
-from stylebatch.manifest import Pair
+from stylebatch.layout import FORMAT_VERSION, Layout, decode_record, encode_record, image_sha256
+from stylebatch.pairs import Pair
 from stylebatch.recipe import FIELDS, Recipe
-from stylebatch.results import (
-    FORMAT_VERSION,
-    RESERVED_COLUMNS,
-    RESULT_SCHEMA,
-    Layout,
-    decode_record,
-    encode_part,
-    encode_record,
-    image_sha256,
-    read_part,
-    read_results,
-)
+from stylebatch.results import RESERVED_COLUMNS, RESULT_SCHEMA, encode_part, read_part, read_results
 from stylebatch.work import failed_row, source_facts
 
 LAYOUT = Layout("s3://bucket/out")

@@ -18,9 +18,9 @@ PLAN_PAIRS = 2000
 def stylize(options: argparse.Namespace) -> int:
     """Stylize one picture. Write none for CONTENT to make a texture, none for STYLE to reconstruct."""
     from stylebatch.display import duration
-    from stylebatch.manifest import resolve_locations
     from stylebatch.objectstore import resolve_uri
     from stylebatch.pair.stylize import stylize_file
+    from stylebatch.pairs import resolve_locations
     from stylebatch.pictures import DEFAULT_MAX_PIXELS
     from stylebatch.storage import UriStore
 

@@ -1,9 +1,10 @@
 """From what a user asked for to a frozen job, or a refusal before any work."""
 
 from stylebatch.job import DEFAULT_UNIT_SIZE, Job
-from stylebatch.manifest import open_manifest, resolve_locations, validate
+from stylebatch.manifest import open_manifest, validate
 from stylebatch.objectstore import ObjectStore, resolve_uri
 from stylebatch.pair.weight_files import locate_weights
+from stylebatch.pairs import resolve_locations
 from stylebatch.recipe import Recipe
 from stylebatch.results import RESERVED_COLUMNS
 from stylebatch.synthesis.families import file_sha256

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from stylebatch.job import Job, Lease, publish_part
+from stylebatch.layout import Row
 from stylebatch.objectstore import ObjectStore
-from stylebatch.results import Row
 
 
 class PartPublisher:

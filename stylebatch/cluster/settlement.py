@@ -14,8 +14,8 @@ from stylebatch.cluster.schedule import (
 )
 from stylebatch.errors import JobError, OutputConflictError
 from stylebatch.job import Job, UnitBook, committed_row, store_failure
+from stylebatch.layout import Row
 from stylebatch.objectstore import ObjectStore
-from stylebatch.results import Row
 from stylebatch.work import Outcome, Task, failed_row
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import ray
 
 from stylebatch.errors import ClusterError
+from stylebatch.layout import Layout
 from stylebatch.objectstore import ObjectStore
 from stylebatch.recipe import Recipe
-from stylebatch.results import Layout
 from stylebatch.work import Activity, Outcome, Task
 
 

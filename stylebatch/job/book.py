@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stylebatch.job.identity import Job
-from stylebatch.results import Row
+from stylebatch.layout import Row
 
 MOST_EXAMPLES = 3
 """Pairs that are remembered by name for each kind of error."""

@@ -11,10 +11,11 @@ from stylebatch.job.identity import Job
 from stylebatch.job.ledger import Ledger
 from stylebatch.job.parallel import in_threads
 from stylebatch.job.parts import reopened_summary
-from stylebatch.manifest import Pair
+from stylebatch.layout import Row, decode_record, image_sha256
 from stylebatch.objectstore import ObjectStore
+from stylebatch.pairs import Pair
 from stylebatch.recipe import FILE_SUFFIXES
-from stylebatch.results import Row, decode_record, encode_part, image_sha256
+from stylebatch.results import encode_part
 from stylebatch.work import Task
 
 PENDING = "pending"

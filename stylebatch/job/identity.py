@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from stylebatch.errors import JobError, NotFoundError
+from stylebatch.layout import FORMAT_VERSION, Layout
 from stylebatch.manifest import Manifest
 from stylebatch.objectstore import ObjectStore
 from stylebatch.recipe import Recipe
-from stylebatch.results import FORMAT_VERSION, Layout
 
 DEFAULT_UNIT_SIZE = 256
 

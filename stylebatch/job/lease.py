@@ -21,8 +21,8 @@ from typing import Self
 
 from stylebatch.errors import LeaseError, NotFoundError, StorageError
 from stylebatch.job.processes import has_died, process_mark
+from stylebatch.layout import Layout
 from stylebatch.objectstore import ObjectStore, parent_uri
-from stylebatch.results import Layout
 
 LEASE_SECONDS = 60.0
 """A lease that has not been renewed for so long is free."""

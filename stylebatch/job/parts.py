@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 from stylebatch.errors import JobError
 from stylebatch.job.book import Tally
 from stylebatch.job.identity import Job
+from stylebatch.layout import FORMAT_VERSION, Layout
 from stylebatch.objectstore import ObjectFile, ObjectStore, join_uri
-from stylebatch.results import FORMAT_VERSION, RESULT_SCHEMA, Layout
+from stylebatch.results import RESULT_SCHEMA
 
 _COUNTED = ("pair_id", "status", "error_type", "error")
 _LOOKED_AT = ("pair_id", "status", "attempts")

@@ -8,7 +8,7 @@ from stylebatch.job.history import History, unit_history
 from stylebatch.job.identity import Job
 from stylebatch.job.ledger import Ledger
 from stylebatch.job.opening import OpenedOutput
-from stylebatch.manifest import Pair
+from stylebatch.pairs import Pair
 from stylebatch.work import Task
 
 

@@ -9,8 +9,9 @@ from stylebatch.job.identity import Job
 from stylebatch.job.ledger import CHECKPOINT_SUFFIXES, RECORD_SUFFIXES, read_ledger, tidy
 from stylebatch.job.parallel import for_each
 from stylebatch.job.parts import reopened_part, reopened_rows
+from stylebatch.layout import Row, encode_record
 from stylebatch.objectstore import ObjectStore, parent_uri
-from stylebatch.results import Row, encode_part, encode_record
+from stylebatch.results import encode_part
 
 MOST_NAMED = 10
 """Missing parts that are named in a message."""

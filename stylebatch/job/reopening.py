@@ -15,8 +15,8 @@ from stylebatch.job.identity import Job
 from stylebatch.job.ledger import Ledger
 from stylebatch.job.parallel import for_each
 from stylebatch.job.parts import reopened_part
+from stylebatch.layout import decode_record, encode_record
 from stylebatch.objectstore import ObjectStore
-from stylebatch.results import decode_record, encode_record
 
 
 def reopen_failed(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from stylebatch.errors import PictureError, StylebatchError
-from stylebatch.manifest import Pair
 from stylebatch.objectstore import ObjectStore
+from stylebatch.pairs import Pair
 from stylebatch.pictures import DEFAULT_MAX_PIXELS, fetch, header_size, output_size, style_output_size
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.projection import largest_batch, projected_bytes

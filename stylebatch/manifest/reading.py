@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from stylebatch.errors import ManifestError, NotFoundError
 from stylebatch.manifest.files import ManifestFile, open_file
-from stylebatch.manifest.rows import Pair, PairMaker, Row, read_rows
+from stylebatch.manifest.rows import PairMaker, Row, read_rows
 from stylebatch.manifest.schema import extra_schema, readable_columns, schema_problems
 from stylebatch.objectstore import ObjectStore, join_uri, parent_uri
+from stylebatch.pairs import Pair
 from stylebatch.quoting import quoted, reason
 from stylebatch.recipe import Recipe
 

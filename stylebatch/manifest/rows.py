@@ -15,26 +15,11 @@ from stylebatch.errors import RecipeError, StorageError
 from stylebatch.manifest.identity import default_pair_id, pair_id_problem
 from stylebatch.manifest.schema import is_list, is_text
 from stylebatch.objectstore import MAX_URI_LENGTH, resolve_uri
-from stylebatch.recipe import FIELDS, MOST_STYLES, START_NAMES, WEIGHT_NAMES, Recipe
+from stylebatch.pairs import Pair, resolve_locations
+from stylebatch.recipe import FIELDS, MOST_STYLES, Recipe
 
 REMEMBERED = 16_384
 """Recipes, and resolved URIs, that are kept for the rows that follow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One row of a manifest, ready to be worked on."""
-
-    pair_id: str
-    """Unique in the manifest, and safe as a file name."""
-    row: int
-    """0-based row over the whole manifest."""
-    content: str | None
-    """Canonical URI; None: a style reconstruction (a texture)."""
-    styles: tuple[str, ...]
-    """Canonical URIs; empty: a content reconstruction."""
-    recipe: Recipe
-    """Every field resolved; a start that is a location is a canonical URI."""
 
 
 class Row(NamedTuple):
@@ -196,27 +181,6 @@ class PairMaker:
         except StorageError as error:
             return _Settings(None, str(error), identity)
         return _Settings(recipe, "", identity)
-
-
-def resolve_locations(recipe: Recipe, base: str | None = None) -> Recipe:
-    """The recipe with a start image and weights that are locations made canonical.
-
-    Args:
-        recipe: As a user wrote it.
-        base: The folder that relative locations start from; None is the working directory.
-
-    Raises:
-        StorageError: A location is not allowed.
-    """
-    changes = {}
-    for field, names in (("start", START_NAMES), ("weights", WEIGHT_NAMES)):
-        value = getattr(recipe, field)
-        if value not in names:
-            try:
-                changes[field] = resolve_uri(value, base)
-            except StorageError as error:
-                raise StorageError(f"{field}: {error}") from error
-    return recipe.replace(changes) if changes else recipe
 
 
 def _misfits(row: Row, recipe: Recipe) -> Iterator[str]:

@@ -8,13 +8,14 @@ import numpy as np
 
 from stylebatch.errors import ManifestError
 from stylebatch.manifest.reading import Manifest
-from stylebatch.manifest.rows import Pair, PairMaker, Row
+from stylebatch.manifest.rows import PairMaker, Row
 from stylebatch.manifest.schema import (
     LOCATION_COLUMNS,
     readable_columns,
     schema_problems,
     unreadable_columns,
 )
+from stylebatch.pairs import Pair
 from stylebatch.quoting import quoted
 from stylebatch.recipe import Recipe
 

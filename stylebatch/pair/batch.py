@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from stylebatch.errors import MemoryExceededError, StorageError, StylebatchError
+from stylebatch.layout import Layout
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.checkpointing import CheckpointKeeper, PairUnderWay
 from stylebatch.pair.computing import ComputeThread
@@ -21,7 +22,6 @@ from stylebatch.pair.publishing import is_committed, publish, solution_facts
 from stylebatch.pair.targets import TargetCache
 from stylebatch.pictures import DEFAULT_MAX_PIXELS
 from stylebatch.recipe import Recipe
-from stylebatch.results import Layout
 from stylebatch.synthesis.problems import Solution
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.work import Activity, Facts, Outcome, Task

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from stylebatch.errors import AccessDeniedError, NotFoundError, StorageError
+from stylebatch.layout import Layout
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.checkpoints import (
     Checkpoint,
@@ -16,7 +17,6 @@ from stylebatch.pair.checkpoints import (
 )
 from stylebatch.pair.loading import LoadedPair
 from stylebatch.pair.memory import COMFORTABLE_SHARE, gigabytes, host_bytes, is_out_of_memory
-from stylebatch.results import Layout
 from stylebatch.synthesis.projection import state_bytes
 from stylebatch.synthesis.state import ImageState, TakeStates
 from stylebatch.synthesis.vgg import VGG19

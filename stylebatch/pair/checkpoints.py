@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 import stylebatch
+from stylebatch.layout import FORMAT_VERSION
 from stylebatch.pair.loading import LoadedPair
-from stylebatch.results import FORMAT_VERSION
 from stylebatch.synthesis.optimizers import StopReason
 from stylebatch.synthesis.state import ImageState
 from stylebatch.synthesis.vgg import VGG19

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from stylebatch.errors import SynthesisError
-from stylebatch.manifest import Pair
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.cache import ByteCache, Turns
+from stylebatch.pairs import Pair
 from stylebatch.pictures import (
     DEFAULT_MAX_PIXELS,
     decode,

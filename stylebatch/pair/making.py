@@ -20,7 +20,7 @@ from stylebatch.pair.memory import (
     trim_heap,
 )
 from stylebatch.pair.monitor import Monitor
-from stylebatch.pair.networks import load_network
+from stylebatch.pair.networks import load_network, reaches
 from stylebatch.pair.targets import TargetCache
 from stylebatch.pictures.encoding import as_published
 from stylebatch.recipe import Recipe
@@ -92,9 +92,11 @@ class PictureMaker:
         """The network of a recipe; the one used last stays loaded."""
         key = (recipe.weights, recipe.weights_family)
         with self._lock:
-            if key not in self._networks:
+            if key not in self._networks or not reaches(self._networks[key], recipe):
                 self._networks.clear()
-                self._networks[key] = load_network(recipe, self._store, str(self._device))
+                self._networks[key] = load_network(
+                    recipe, self._store, str(self._device), recipe.deepest_layer
+                )
             return self._networks[key]
 
     def prepare(self, pairs: Sequence[PairUnderWay]) -> VGG19:

@@ -9,12 +9,12 @@ import torch
 
 import stylebatch
 from stylebatch.errors import StorageError
-from stylebatch.manifest import Pair
+from stylebatch.layout import Layout, encode_record, image_sha256
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.loading import LoadedPair
+from stylebatch.pairs import Pair
 from stylebatch.pictures.encoding import encode
 from stylebatch.recipe import FILE_SUFFIXES, Recipe
-from stylebatch.results import Layout, encode_record, image_sha256
 from stylebatch.synthesis.problems import Solution
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.work import Facts, source_facts

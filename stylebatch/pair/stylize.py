@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stylebatch.manifest import Pair, resolve_locations
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.loading import LoadedPair, Loader, Source, size_sources
 from stylebatch.pair.memory import (
@@ -23,6 +22,7 @@ from stylebatch.pair.networks import load_network
 from stylebatch.pair.outcomes import check_solution
 from stylebatch.pair.publishing import encode_solution, solution_facts, source_names
 from stylebatch.pair.targets import TargetCache
+from stylebatch.pairs import Pair, resolve_locations
 from stylebatch.pictures import DEFAULT_MAX_PIXELS, decode, fetch, from_array, from_pillow
 from stylebatch.pictures.encoding import as_published
 from stylebatch.recipe import START_NAMES, Recipe

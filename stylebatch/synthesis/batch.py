@@ -188,8 +188,9 @@ class Batch:
         published = [
             publish(image, problem.recipe) for image, problem in zip(images, self._problems, strict=True)
         ]
-        del self._loss_gradient  # its memory is wanted now
-        terms = self._published_terms(torch.stack(published))
+        del self._optimizer  # its memory is wanted now
+        objective = batch_objective(self._problems, self._network.device)
+        terms = self._loss_gradient.losses(torch.stack(published).to(self._network.device), objective)
         return [
             Solution(
                 image=published[i],
@@ -206,13 +207,6 @@ class Batch:
             )
             for i in range(len(self._problems))
         ]
-
-    @torch.no_grad()
-    def _published_terms(self, published: Tensor) -> LossTerms:
-        objective = batch_objective(self._problems, self._network.device)
-        images = published.to(self._network.device)
-        responses = self._network.each_response(images, objective.layers, self._recipe.pooling)
-        return objective.terms(images, responses)
 
 
 def _optimizer(recipe: Recipe, start: Tensor, shape: torch.Size) -> Optimizer:

@@ -11,6 +11,9 @@ from stylebatch.synthesis.tiling import keeps_winograd_filters, pays_winograd
 from stylebatch.synthesis.winograd import Winograd
 from stylebatch.synthesis.workspace import LARGE_VALUES, Workspace
 
+PIECE_VALUES = 2**19
+"""That :class:`InPieces` computes at a time: two megabytes, for which the C library's heap has room."""
+
 
 class Convolution(Protocol):
     """A 3 x 3 convolution with zero padding 1."""
@@ -29,7 +32,7 @@ class InPieces:
 
     Args:
         weight: ``(N, C, 3, 3)``, channels-last in memory.
-        name: Of a buffer for the results that nothing else writes; empty where the next step but one may.
+        name: Of a place for the results, as in :meth:`Workspace.place`.
         workspace: Where results and gradients are written.
     """
 
@@ -43,9 +46,7 @@ class InPieces:
     def convolve(self, inputs: Tensor, bias: Tensor) -> Tensor:
         """``(B, N, H, W)`` from ``(B, C, H, W)``, plus the bias ``(N,)``."""
         batch, _, height, width = inputs.shape
-        shape = (batch, height, width, self._filters)
-        space = self._workspace
-        results = space.take(self._name, inputs, *shape) if self._name else space.flow(inputs, *shape)
+        results = self._workspace.place(self._name, inputs, batch, height, width, self._filters)
         return _by_rows(inputs, results, lambda piece: self._direct.convolve(piece, bias))
 
     def adjoint(self, gradients: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def _by_rows(inputs: Tensor, results: Tensor, work: Callable[[Tensor], Tensor]) 
     Each piece has a row more at either end, so that its own rows see their neighbours.
     """
     height, found = inputs.shape[2], results.permute(0, 3, 1, 2)
-    rows = max(1, LARGE_VALUES * height // max(inputs.numel(), results.numel()))
+    rows = max(1, PIECE_VALUES * height // max(inputs.numel(), results.numel()))
     for first in range(0, height, rows):
         last, above = min(first + rows, height), max(first - 1, 0)
         piece = work(inputs[:, :, above : last + 1])
@@ -98,8 +99,8 @@ def convolution(weight: Tensor, shape: Sequence[int], workspace: Workspace, plac
         weight: ``(N, C, 3, 3)``, channels-last in memory.
         shape: ``(B, C, H, W)`` of the inputs.
         workspace: For the convolutions of one thread.
-        place: The buffer for its results if they are large, as in :class:`InPieces`; None for a convolution
-            that is used once, for which nothing is worth keeping.
+        place: For its results, as in :meth:`Workspace.place`; None for a convolution that is used once, for
+            which nothing is worth keeping.
     """
     batch, channels, height, width = shape
     filters = len(weight)
@@ -107,7 +108,7 @@ def convolution(weight: Tensor, shape: Sequence[int], workspace: Workspace, plac
         return Direct(weight)  # a GPU's libraries choose among algorithms, and keep memory, themselves
     if pays_winograd(channels, filters, height, width):
         keeps_filters = place is not None and keeps_winograd_filters(height, width, batch)
-        return Winograd(weight, keeps_filters, workspace)
+        return Winograd(weight, keeps_filters, workspace, place)
     if place is not None and batch * filters * height * width > LARGE_VALUES:
         return InPieces(weight, place, workspace)
     return Direct(weight)

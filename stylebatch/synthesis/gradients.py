@@ -96,6 +96,17 @@ class LossGradient:
         tv = objective.add_total_variation(images, gradient)
         return LossTerms(_shallow_first(content), _shallow_first(style), tv), gradient
 
+    @torch.no_grad()
+    def losses(self, images: Tensor, objective: Objective) -> LossTerms:
+        """The losses alone, by one pass forward in the memory of the others; arguments as for a call."""
+        steps, _ = self._forward(images)
+        responses = ((step.layer, step.response) for step in steps if step.response is not None)
+        terms = objective.terms(images, responses)
+        if self._first is None:
+            return terms
+        content, style = self._first.losses(objective)
+        return LossTerms(content | {**terms.content}, style | {**terms.style}, terms.tv)
+
     def _forward(self, images: Tensor) -> tuple[list[_Step], Tensor]:
         """The steps that lead back, and the deepest response."""
         steps, current = [], self._network.centred(images)

@@ -153,13 +153,18 @@ class Objective:
         content, style = {}, {}
         for layer, response in responses:
             if layer in self.content_targets:
-                differences = response - self.content_targets[layer]
-                content[layer] = self.content_scales[layer] * _squares(differences)
+                content[layer] = self.content_losses(layer, response)
             if layer in self.style_targets:
-                differences = gram_matrix(response) - self.style_targets[layer]
-                style[layer] = self.style_scales[layer] * _squares(differences)
-            del response  # before the next one is made
+                style[layer] = self.style_losses(layer, gram_matrix(response))
         return LossTerms(content, style, self._total_variation(images))
+
+    def content_losses(self, layer: str, responses: Tensor, rows: slice = slice(None)) -> Tensor:
+        """α times a layer's content losses, ``(B,)``, of some of its rows: F is ``(B, N, rows, W)``."""
+        return self.content_scales[layer] * _squares(responses - self.content_targets[layer][:, :, rows])
+
+    def style_losses(self, layer: str, grams: Tensor) -> Tensor:
+        """β w_l times a layer's style losses, ``(B,)``, by its G/M, ``(B, N, N)``."""
+        return self.style_scales[layer] * _squares(grams - self.style_targets[layer])
 
     def add_content(
         self, layer: str, responses: Tensor, gradients: Tensor, rows: slice = slice(None)

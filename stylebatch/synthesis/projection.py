@@ -4,13 +4,20 @@ from collections.abc import Iterable
 
 from stylebatch.recipe import LAYERS, Recipe
 from stylebatch.synthesis.layers import layer_channels, layer_inputs, layer_positions, layer_sides
-from stylebatch.synthesis.tiling import WINDOW, keeps_winograd_filters, pays_winograd, piece_tiles
+from stylebatch.synthesis.tiling import (
+    STRIP_LAYERS,
+    WINDOW,
+    keeps_winograd_filters,
+    pays_winograd,
+    piece_tiles,
+    takes_strips,
+)
 
 BYTES = 4
 """Of one float32."""
 KEPT_BYTES = 2
 """Of one float16, in which the history of L-BFGS is kept."""
-PROCESS_BYTES = 725 * 2**20
+PROCESS_BYTES = 700 * 2**20
 """A worker before its first batch: Python, Ray, torch and the network."""
 SLACK = 1.3
 """What the C library's heap takes for what is asked of it, tensors of many sizes coming and going."""
@@ -42,8 +49,9 @@ def batch_bytes(recipe: Recipe, height: int, width: int, batch: int = 1) -> int:
     return round(SLACK * (batch * each + _winograd_bytes(recipe, height, width, batch)))
 
 
-def _deepest(recipe: Recipe) -> int:
-    return max(LAYERS.index(layer) for layer in (*recipe.content_layers, *recipe.style_layers))
+def _layers(recipe: Recipe) -> tuple[str, ...]:
+    """That an evaluation needs, shallow to deep."""
+    return LAYERS[: LAYERS.index(recipe.deepest_layer) + 1]
 
 
 def _target_values(recipe: Recipe, height: int, width: int) -> int:
@@ -62,17 +70,23 @@ def _most_on_the_way(recipe: Recipe, height: int, width: int) -> int:
     """Bytes of one image's responses and gradients where they are most, on the way forward or back.
 
     A response that a loss looks at is kept whole, another one as a byte a value; max pooling keeps the
-    place of each value that it lets through. What is deeper is gone when a layer's gradient is made.
+    place of each value that it lets through. What is deeper is gone when a layer's gradient is made. Of what
+    is done in strips no response is kept.
     """
     wanted = {*recipe.content_layers, *recipe.style_layers}
+    strips = STRIP_LAYERS if takes_strips(wanted) else ()
     kept = most = 0
     below = BYTES * 3 * height * width
-    for layer in LAYERS[: _deepest(recipe) + 1]:
+    for layer in _layers(recipe):
         response = BYTES * _values(height, width, layer)
-        if layer.startswith("pool"):
-            kept += 2 * response if recipe.pooling == "max" else 0
-        kept += response if layer in wanted else 0 if layer.startswith("pool") else response // BYTES
-        most = max(most, kept + max(below + response, GRADIENTS * response))
+        is_pooling = layer.startswith("pool")
+        if is_pooling and recipe.pooling == "max":
+            kept += 2 * response
+        if layer in strips:
+            kept += response // BYTES if layer == strips[1] else 0
+        else:
+            kept += response if layer in wanted else 0 if is_pooling else response // BYTES
+            most = max(most, kept + max(below + response, GRADIENTS * response))
         below = response
     return most
 
@@ -80,8 +94,9 @@ def _most_on_the_way(recipe: Recipe, height: int, width: int) -> int:
 def _winograd_bytes(recipe: Recipe, height: int, width: int, batch: int) -> int:
     """Filters that a batch keeps transformed, and the most that one convolution takes for a while."""
     kept = most = 0
-    convolutions = (layer for layer in LAYERS[: _deepest(recipe) + 1] if layer.startswith("conv"))
-    for layer in convolutions:
+    for layer in _layers(recipe):
+        if layer.startswith("pool"):
+            continue
         channels, filters = layer_inputs(layer), layer_channels(layer)
         sides = layer_sides(height, width, layer)
         if not pays_winograd(channels, filters, *sides):

@@ -1,8 +1,8 @@
 """The first block in strips of a few rows, forward and back: its large responses are never whole.
 
-Each of these is twice as large as any deeper one; a strip of it stays in the processor's cache. The Gram matrix
-of conv1_1 adds up over the strips, and its responses are computed anew on the way back: that takes one product
-in 400 more.
+Each of these is twice as large as any deeper one; a strip of it stays in the processor's cache. The Gram
+matrix of conv1_1 adds up over the strips, and its responses are computed anew on the way back: that takes one
+product in 400 more.
 """
 
 from collections.abc import Callable, Iterator
@@ -82,12 +82,12 @@ class FirstBlock:
             content: Gets their content losses ``(B,)``, by the layer's name.
             style: Gets their style losses.
         """
-        layer, (batch, _, height, width) = STRIP_LAYERS[0], self._images.shape
+        layer, height = STRIP_LAYERS[0], self._images.shape[2]
         found = torch.zeros_like(self._images)
-        losses = self._gram.new_zeros(batch)
+        losses = self._gram.new_zeros(len(self._gram))
         factors = None
         if layer in objective.style_targets:
-            positions = height * width
+            positions = self._positions
             style[layer], factors = objective.style_factors(layer, self._gram / positions, positions)
         carried: Tensor | int = 0
         for strip in self._strips:
@@ -111,6 +111,24 @@ class FirstBlock:
             content[layer] = losses
         self._strips.clear()
         return found
+
+    def losses(self, objective: Objective) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The content and the style losses ``(B,)`` of what :meth:`respond` saw last, by layer."""
+        layer, content, style = STRIP_LAYERS[0], {}, {}
+        if layer in objective.content_targets:
+            content[layer] = self._gram.new_zeros(len(self._gram))
+            for strip in self._strips:
+                responses = self._conv1_1(strip.first, strip.last)
+                rows = slice(strip.first, strip.last)
+                content[layer] += objective.content_losses(layer, responses, rows)
+        if layer in objective.style_targets:
+            style[layer] = objective.style_losses(layer, self._gram / self._positions)
+        return content, style
+
+    @property
+    def _positions(self) -> int:
+        """M of conv1_1."""
+        return self._images.shape[2:].numel()
 
     def _conv1_1(self, first: int, last: int) -> Tensor:
         """Some rows of its response after the ReLU, which see the rows next to them."""

@@ -22,17 +22,24 @@ class VGG19(nn.Module):
     Channel order and scale of the family's input are folded into the first convolution, so that one image
     form serves every family; the mean stays outside, because zero padding comes after it is subtracted.
     The weights are buffers: they never get gradients.
+
+    Args:
+        weights: All of them.
+        deepest: The deepest layer that will be asked for; the weights above it are let go.
     """
 
     mean: Tensor
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, deepest: str = LAYERS[-1]) -> None:
         super().__init__()
         self.family = weights.family
         self.sha256 = weights.sha256
+        self.deepest = deepest
         form = INPUT_FORMS[weights.family]
         self.register_buffer("mean", torch.tensor(form.mean).view(1, 3, 1, 1))
         for layer in CONVOLUTIONS:
+            if LAYERS.index(layer) > LAYERS.index(deepest):
+                break
             weight, bias = weights.filters[layer]
             if layer == CONVOLUTIONS[0]:
                 weight = weight[:, list(form.order)] * torch.tensor(form.scale).view(1, 3, 1, 1)

@@ -44,13 +44,17 @@ class Winograd:
         keeps_filters: Whether the transformed filters stay in memory, four times as large as the weight; if
             not, they are made anew each time.
         workspace: May be shared by convolutions that do not work at the same time.
+        name: Of a place in it for the results, as in :meth:`Workspace.place`.
     """
 
-    def __init__(self, weight: Tensor, keeps_filters: bool, workspace: Workspace) -> None:
+    def __init__(
+        self, weight: Tensor, keeps_filters: bool, workspace: Workspace, name: str | None = None
+    ) -> None:
         self._weight = weight
+        self._name = name
         self._workspace = workspace
-        self._inputs = _INPUTS.to(weight)
-        self._results = _RESULTS.to(weight)
+        self._from_inputs = _INPUTS.to(weight)
+        self._to_results = _RESULTS.to(weight)
         self._filters_shape = (len(weight), WINDOW, weight.shape[1])
         self._kept = (
             self._transformed_filters(weight.new_empty(self._filters_shape)) if keeps_filters else None
@@ -62,20 +66,25 @@ class Winograd:
         filters = len(self._weight)
         rows, columns = _tiles(height), _tiles(width)
         transformed_filters = self._filters()
-        results = inputs.new_empty(batch, TILE * rows, TILE * columns, filters)
+        shape = batch, TILE * rows, TILE * columns, filters
+        is_whole = shape[1:3] == (height, width)
+        results = self._results(inputs, *shape) if is_whole else self._take("uncropped", *shape)
         for first, last in _pieces(rows, columns, batch):
             tiles = batch * (last - first) * columns
             around = _windows(self._around(inputs, first, last, columns), last - first, columns)
             windows = self._take("inputs", *around.shape).copy_(around)
             transformed = self._take("transformed", WINDOW, tiles, channels)
-            torch.mm(self._inputs, windows.view(WINDOW, -1), out=transformed.view(WINDOW, -1))
+            torch.mm(self._from_inputs, windows.view(WINDOW, -1), out=transformed.view(WINDOW, -1))
             products = self._take("products", WINDOW, tiles, filters)
             torch.bmm(transformed, transformed_filters, out=products)
             ready = self._take("inputs", TILE**2, tiles * filters)
-            torch.mm(self._results, products.view(WINDOW, -1), out=ready)
+            torch.mm(self._to_results, products.view(WINDOW, -1), out=ready)
             places = _as_tiles(results, first, last)
             torch.add(ready.view(places.shape), bias, out=places)
-        return _cropped(results, 0, height, width)
+        if not is_whole:
+            whole, results = results, self._results(inputs, batch, height, width, filters)
+            results.copy_(whole[:, :height, :width])
+        return results.permute(0, 3, 1, 2)
 
     def adjoint(self, gradients: Tensor) -> Tensor:
         """From gradients ``(B, N, H, W)`` by the results to those by the inputs ``(B, C, H, W)``."""
@@ -91,13 +100,17 @@ class Winograd:
             cut = _as_tiles(padded, first, last)
             ready = self._take("inputs", *cut.shape).copy_(cut)
             products = self._take("products", WINDOW, tiles, filters)
-            torch.mm(self._results.T, ready.view(TILE**2, -1), out=products.view(WINDOW, -1))
+            torch.mm(self._to_results.T, ready.view(TILE**2, -1), out=products.view(WINDOW, -1))
             transformed = self._take("transformed", WINDOW, tiles, channels)
             torch.bmm(products, transformed_filters, out=transformed)
             windows = self._take("inputs", WINDOW, tiles * channels)
-            torch.mm(self._inputs.T, transformed.view(WINDOW, -1), out=windows)
+            torch.mm(self._from_inputs.T, transformed.view(WINDOW, -1), out=windows)
             _add_windows(sums, windows.view(REACH, REACH, batch, last - first, columns, -1), first)
-        return _cropped(sums, 1, height, width)
+        found = self._workspace.flow(gradients, batch, height, width, channels)
+        return found.copy_(sums[:, 1 : 1 + height, 1 : 1 + width]).permute(0, 3, 1, 2)
+
+    def _results(self, like: Tensor, *shape: int) -> Tensor:
+        return self._workspace.place(self._name, like, *shape)
 
     def _take(self, name: str, *shape: int) -> Tensor:
         return self._workspace.take(name, self._weight, *shape)
@@ -173,11 +186,3 @@ def _add_windows(sums: Tensor, windows: Tensor, first: int) -> None:
             places = _as_tiles(shifted, first + down, first + down + rows)
             window = windows[part, across_part]
             places[: window.shape[0], : window.shape[1]].add_(window)
-
-
-def _cropped(positions: Tensor, top: int, height: int, width: int) -> Tensor:
-    """A copy of its own, ``(B, C, height, width)``, channels-last in memory, out of ``(B, H, W, C)``."""
-    cut = positions[:, top : top + height, top : top + width]
-    return (cut.contiguous() if top == 0 else cut.clone(memory_format=torch.contiguous_format)).permute(
-        0, 3, 1, 2
-    )

@@ -27,6 +27,12 @@ class Workspace:
             buffer = self._buffers[name] = like.new_empty(size)
         return buffer[:size].view(shape)
 
+    def place(self, name: str | None, like: Tensor, *shape: int) -> Tensor:
+        """A contiguous tensor of this shape: of this name, in the flow if that is empty, fresh if None."""
+        if name is None:
+            return like.new_empty(shape)
+        return self.take(name, like, *shape) if name else self.flow(like, *shape)
+
     def flow(self, like: Tensor, *shape: int) -> Tensor:
         """One of two buffers in turn: a step reads what the last one wrote, and writes the other."""
         self._flow = 1 - self._flow

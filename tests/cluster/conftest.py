@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stylebatch.cluster.schedule import Candidate
-from stylebatch.manifest import Pair
+from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe
 from stylebatch.work import Task
 

@@ -11,7 +11,7 @@ from stylebatch.cluster.schedule import Backlog, Candidate
 from stylebatch.cluster.settlement import Settlement
 from stylebatch.errors import JobError
 from stylebatch.job import Job, UnitBook
-from stylebatch.results import Row, decode_record, encode_record, image_sha256
+from stylebatch.layout import Row, decode_record, encode_record, image_sha256
 from stylebatch.work import Outcome, Task, failed_row
 
 Maker = Callable[..., Candidate]

@@ -14,8 +14,9 @@ import pytest
 
 from stylebatch.design import DEMO_PAIRS, DEMO_RECIPE, demo, demo_table, write_demo
 from stylebatch.errors import JobError
-from stylebatch.manifest import Pair, open_manifest, validate
+from stylebatch.manifest import open_manifest, validate
 from stylebatch.objectstore import parent_uri
+from stylebatch.pairs import Pair
 from stylebatch.pictures import decode
 from stylebatch.recipe import FIELDS, LAYERS, Recipe, field_rule
 from stylebatch.storage import LocalStore

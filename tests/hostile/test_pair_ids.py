@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from stylebatch.layout import Layout
 from stylebatch.manifest.identity import LONGEST_ID, default_pair_id, pair_id_problem
 from stylebatch.recipe import FILE_SUFFIXES
-from stylebatch.results import Layout
 
 OUT = "/out/job"
 SHA256 = ("0123456789abcdef" * 4, "f" * 64)

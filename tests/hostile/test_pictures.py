@@ -25,9 +25,9 @@ from inmemory import MemoryStore, picture_bytes
 from PIL import EpsImagePlugin, Image
 
 from stylebatch.errors import PictureError, SynthesisError
-from stylebatch.manifest import Pair
 from stylebatch.pair import loading
 from stylebatch.pair.loading import Loader
+from stylebatch.pairs import Pair
 from stylebatch.pictures import decode, fetching, from_pillow, header_size
 from stylebatch.pictures.headers import MAX_JPEG_SCANS
 from stylebatch.recipe import Recipe

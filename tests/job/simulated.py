@@ -24,9 +24,9 @@ from stylebatch.job import (
     publish_success,
     store_failure,
 )
-from stylebatch.manifest import Pair
+from stylebatch.layout import Row, encode_record, image_sha256
 from stylebatch.objectstore import ObjectStore
-from stylebatch.results import Row, encode_record, image_sha256
+from stylebatch.pairs import Pair
 from stylebatch.work import Task, failed_row, source_facts
 
 JobMaker = Callable[..., Job]

@@ -14,8 +14,8 @@ from stylebatch.errors import OutputConflictError, StorageUnavailableError
 from stylebatch.job import Job, committed_row, store_failure
 from stylebatch.job.history import PENDING, History, unit_history
 from stylebatch.job.ledger import read_ledger
+from stylebatch.layout import encode_record, image_sha256
 from stylebatch.recipe import FILE_SUFFIXES, Recipe
-from stylebatch.results import encode_record, image_sha256
 from stylebatch.work import Task, failed_row
 
 

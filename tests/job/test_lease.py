@@ -13,7 +13,7 @@ from simulated import FaultyStore
 from stylebatch.errors import LeaseError, NotFoundError, StorageUnavailableError
 from stylebatch.job import lease as lease_module
 from stylebatch.job.lease import LEASE_SECONDS, Holder, Lease, Machine, decode_holder
-from stylebatch.results import Layout
+from stylebatch.layout import Layout
 
 LAYOUT = Layout("s3://bucket/out")
 URI = LAYOUT.lease

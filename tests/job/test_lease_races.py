@@ -15,8 +15,8 @@ import pytest
 from stylebatch.errors import LeaseError
 from stylebatch.job.lease import LEASE_SECONDS, Holder, Lease, Machine
 from stylebatch.job.processes import has_died, process_mark
+from stylebatch.layout import Layout
 from stylebatch.objectstore import ObjectStore
-from stylebatch.results import Layout
 from stylebatch.storage import LocalStore, S3Store
 
 DRIVERS = 16
@@ -26,7 +26,7 @@ ROUNDS = 5
 HOLD = """
 import sys, time
 from stylebatch.job import Lease
-from stylebatch.results import Layout
+from stylebatch.layout import Layout
 from stylebatch.storage import LocalStore
 
 lease = Lease.take(LocalStore(), Layout(sys.argv[1]))

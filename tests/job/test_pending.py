@@ -19,7 +19,7 @@ from stylebatch.job import (
     publish_success,
     store_failure,
 )
-from stylebatch.results import image_sha256
+from stylebatch.layout import image_sha256
 from stylebatch.work import Task, failed_row
 
 Open = Callable[..., OpenedOutput]

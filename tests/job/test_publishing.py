@@ -8,7 +8,8 @@ from simulated import JobMaker, ok_row, pairs
 
 from stylebatch.errors import JobError
 from stylebatch.job import Job, Tally, publish_part, publish_success, store_failure
-from stylebatch.results import decode_record, encode_record, image_sha256, read_results
+from stylebatch.layout import decode_record, encode_record, image_sha256
+from stylebatch.results import read_results
 from stylebatch.work import failed_row
 
 

@@ -11,10 +11,11 @@ from simulated import Killed, pairs, run
 
 from stylebatch.errors import LeaseError
 from stylebatch.job import Job, open_output
+from stylebatch.layout import image_sha256
 from stylebatch.manifest import open_manifest
 from stylebatch.objectstore import ObjectStore, join_uri
 from stylebatch.recipe import Recipe
-from stylebatch.results import image_sha256, read_results
+from stylebatch.results import read_results
 from stylebatch.storage import LocalStore, S3Store
 from stylebatch.work import Task
 

@@ -6,7 +6,7 @@ from inmemory import MemoryStore
 from simulated import JobMaker, check_whole, finished, pairs, publish_as_worker, run, table
 
 from stylebatch.job import UnitBook, open_output, pending_tasks, store_failure
-from stylebatch.results import decode_record
+from stylebatch.layout import decode_record
 from stylebatch.work import Task, failed_row
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from stylebatch.errors import NotFoundError, PictureError
 from stylebatch.job import RunPlan, ShapeReader, batch_group, plan_run
 from stylebatch.job.shapes import HEADER_BYTES
-from stylebatch.manifest import Pair
+from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.projection import largest_batch, projected_bytes
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from stylebatch.errors import ManifestError
-from stylebatch.manifest import Pair
 from stylebatch.manifest.identity import default_pair_id, pair_id_problem
+from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe
 
 DEFAULT = Recipe()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from inmemory import MemoryStore, picture_bytes
 
-from stylebatch.manifest import Pair
+from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.families import bundled_weights
 from stylebatch.synthesis.optimizers import StopReason

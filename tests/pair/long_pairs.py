@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from inmemory import picture_bytes
 
-from stylebatch.manifest import Pair
+from stylebatch.layout import Layout
 from stylebatch.pair.batch import BatchRunner
 from stylebatch.pair.monitor import Monitor
+from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe
-from stylebatch.results import Layout
 from stylebatch.storage import LocalStore
 from stylebatch.work import Task
 

@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from inmemory import MemoryStore, picture_bytes
 
 import stylebatch.cluster.worker  # noqa: F401 - what a worker has loaded counts
-from stylebatch.manifest import Pair
+from stylebatch.layout import Layout
 from stylebatch.pair.batch import BatchRunner
+from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe, parse_fields
-from stylebatch.results import Layout
 from stylebatch.synthesis.projection import projected_bytes
 from stylebatch.work import Task
 

@@ -18,15 +18,17 @@ from stylebatch.errors import (
     SynthesisError,
     WeightsError,
 )
-from stylebatch.manifest import Pair
+from stylebatch.layout import Layout, image_sha256
 from stylebatch.pair import making
 from stylebatch.pair.batch import BatchRunner, Limits
 from stylebatch.pair.monitor import Monitor
 from stylebatch.pair.outcomes import check_solution
+from stylebatch.pairs import Pair
 from stylebatch.pictures import decode
-from stylebatch.results import Layout, image_sha256
 from stylebatch.synthesis.optimizers import StopReason
 from stylebatch.synthesis.problems import Solution
+from stylebatch.synthesis.vgg import VGG19
+from stylebatch.synthesis.weights import Weights
 from stylebatch.work import Activity, Outcome, Task
 
 PairMaker = Callable[..., Pair]
@@ -37,7 +39,7 @@ INFINITE = {"style_weight": 1e15, "style_layer_weights": [1e15] * 5}
 
 @pytest.fixture
 def runner(store: MemoryStore, network: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchRunner]:
-    monkeypatch.setattr(making, "load_network", lambda recipe, store, device: network)
+    monkeypatch.setattr(making, "load_network", lambda *_: network)
     with ThreadPoolExecutor(1) as compute:
         yield BatchRunner(store, LAYOUT, "cpu", compute)
 
@@ -280,7 +282,7 @@ class TestState:
     ) -> None:
         loaded: list[str] = []
 
-        def load(recipe: Any, store: Any, device: str) -> Any:
+        def load(recipe: Any, *_: Any) -> Any:
             loaded.append(recipe.weights)
             return network
 
@@ -290,6 +292,22 @@ class TestState:
             for weights in ("caffe", "caffe", "/w.pth", "/w.pth", "caffe"):
                 runner.network(make_pair("c", weights=weights).recipe)
         assert loaded == ["caffe", "/w.pth", "caffe"]
+
+    def test_a_recipe_that_looks_deeper_gets_a_deeper_network(
+        self, store: MemoryStore, weights: Weights, make_pair: PairMaker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        loaded: list[str] = []
+
+        def load(recipe: Any, store: Any, device: str, deepest: str) -> VGG19:
+            loaded.append(deepest)
+            return VGG19(weights, deepest)
+
+        monkeypatch.setattr(making, "load_network", load)
+        with ThreadPoolExecutor(1) as compute:
+            runner = BatchRunner(store, LAYOUT, "cpu", compute)
+            for layer in ("conv3_1", "conv2_1", "conv5_2", "conv5_1"):
+                runner.network(make_pair("c", style_layers=[layer], content_layers=["conv1_1"]).recipe)
+        assert loaded == ["conv3_1", "conv5_2"]
 
     def test_targets_are_kept_between_batches(
         self, runner: BatchRunner, make_tasks: TaskMaker, network: Any

@@ -17,13 +17,13 @@ from stylebatch.errors import (
     StorageFullError,
     StorageUnavailableError,
 )
-from stylebatch.manifest import Pair
+from stylebatch.layout import Layout
 from stylebatch.pair import making
 from stylebatch.pair.batch import BatchRunner
 from stylebatch.pair.checkpointing import MOST_SHARE, BatchWatch, CheckpointKeeper, PairUnderWay
 from stylebatch.pair.checkpoints import decode_checkpoint
 from stylebatch.pair.loading import Loader
-from stylebatch.results import Layout
+from stylebatch.pairs import Pair
 from stylebatch.synthesis.state import ImageState
 from stylebatch.work import Outcome, Task
 

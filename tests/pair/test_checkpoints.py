@@ -10,7 +10,6 @@ import pytest
 import torch
 from inmemory import MemoryStore
 
-from stylebatch.manifest import Pair
 from stylebatch.pair.checkpoints import (
     HEAD_BYTES,
     MAGIC,
@@ -21,6 +20,7 @@ from stylebatch.pair.checkpoints import (
     pair_identity,
 )
 from stylebatch.pair.loading import Loader
+from stylebatch.pairs import Pair
 from stylebatch.synthesis.lbfgs import LBFGS
 from stylebatch.synthesis.optimizers import StopReason
 from stylebatch.synthesis.state import ImageState

@@ -12,8 +12,8 @@ import torch
 from inmemory import MemoryStore, picture_bytes
 
 from stylebatch.errors import NotFoundError, PictureError, StylebatchError, SynthesisError
-from stylebatch.manifest import Pair
 from stylebatch.pair.loading import LoadedPair, Loader, size_sources
+from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.problems import white_noise
 from stylebatch.synthesis.recolouring import recoloured

@@ -14,11 +14,12 @@ from inmemory import MemoryStore
 
 import stylebatch
 from stylebatch.errors import StorageFullError
-from stylebatch.manifest import Pair
+from stylebatch.layout import Layout, decode_record, image_sha256
 from stylebatch.pair.loading import Loader
 from stylebatch.pair.publishing import publish, solution_facts, source_names
+from stylebatch.pairs import Pair
 from stylebatch.pictures import decode, read_provenance
-from stylebatch.results import RESULT_SCHEMA, Layout, decode_record, image_sha256
+from stylebatch.results import RESULT_SCHEMA
 from stylebatch.synthesis.problems import Solution
 from stylebatch.work import Facts
 

@@ -15,11 +15,11 @@ import pytest
 from inmemory import MemoryStore
 
 from stylebatch.errors import AccessDeniedError, StorageUnavailableError
+from stylebatch.layout import Layout
 from stylebatch.pair import making
 from stylebatch.pair.batch import BatchRunner
 from stylebatch.pair.checkpoints import decode_checkpoint
 from stylebatch.pair.monitor import Monitor
-from stylebatch.results import Layout
 from stylebatch.synthesis import batch as batch_module
 from stylebatch.synthesis import bounds as bounds_module
 from stylebatch.work import Facts, Outcome, Task

@@ -13,11 +13,11 @@ import pytest
 import torch
 from inmemory import MemoryStore, picture_bytes
 
-from stylebatch.manifest import Pair
+from stylebatch.layout import Layout
 from stylebatch.pair import making, memory
 from stylebatch.pair.batch import BatchRunner
+from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe
-from stylebatch.results import Layout
 from stylebatch.synthesis.projection import batch_bytes, measuring_bytes
 from stylebatch.work import Outcome, Task
 

@@ -8,9 +8,9 @@ import torch
 from inmemory import MemoryStore
 
 from stylebatch.errors import SynthesisError
-from stylebatch.manifest import Pair
 from stylebatch.pair.loading import Loader
 from stylebatch.pair.targets import TargetCache
+from stylebatch.pairs import Pair
 from stylebatch.synthesis.problems import Problem
 from stylebatch.synthesis.targets import content_targets, style_targets
 

@@ -78,6 +78,7 @@ CASES: dict[str, tuple[list[str], list[str], dict[str, Any]]] = {
 def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param:
         monkeypatch.setattr(convolutions, "LARGE_VALUES", 20_000)
+        monkeypatch.setattr(convolutions, "PIECE_VALUES", 20_000)
         monkeypatch.setattr(strips, "STRIP_VALUES", 40_000)  # two to four rows
 
 
@@ -105,6 +106,10 @@ def test_it_is_what_automatic_differentiation_gives(
     for layer in terms.style:
         torch.testing.assert_close(terms.style[layer], expected.style[layer])
     torch.testing.assert_close(terms.total, expected.total)
+    alone = own.losses(picture.detach(), wanted)
+    for part, same in ((alone.content, expected.content), (alone.style, expected.style)):
+        assert list(part) == list(same)
+        torch.testing.assert_close([*part.values()], [*same.values()])
 
 
 def test_each_image_has_its_own_gradient(network64: VGG19) -> None:

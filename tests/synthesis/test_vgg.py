@@ -16,7 +16,7 @@ from stylebatch.errors import SynthesisError
 from stylebatch.recipe import LAYERS
 from stylebatch.synthesis.layers import layer_channels, layer_positions
 from stylebatch.synthesis.vgg import VGG19
-from stylebatch.synthesis.weights import Weights
+from stylebatch.synthesis.weights import CONVOLUTIONS, Weights
 
 Filters = dict[str, tuple[Tensor, Tensor]]
 
@@ -163,6 +163,13 @@ def test_weights_are_no_parameters(network: VGG19) -> None:
     buffers = dict(network.named_buffers())
     assert len(buffers) == 33
     assert not any(buffer.requires_grad for buffer in buffers.values())
+
+
+def test_weights_above_the_deepest_layer_are_let_go(bundled: Weights) -> None:
+    network = VGG19(bundled, "conv5_1")
+    assert network.deepest == "conv5_1"
+    names = {name.rpartition("_")[0] for name, _ in network.named_buffers()} - {""}
+    assert names == {*CONVOLUTIONS[:13]}
 
 
 def test_making_a_network_leaves_the_weights_as_they_were(bundled: Weights) -> None:
