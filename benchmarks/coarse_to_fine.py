@@ -2,8 +2,8 @@
 
     python benchmarks/coarse_to_fine.py [OUTPUT.jpg]
 
-makes two pairs with the preset ``photo``, at three sizes and at one, and shows them side by side: content and
-style, one size, three sizes. An evaluation at half the side counts as a quarter.
+makes two pairs with the preset ``photo`` from the content, at three sizes and at one, and shows them side by
+side: content and style, one size, three sizes. An evaluation at half the side counts as a quarter.
 """
 
 import sys
@@ -32,7 +32,9 @@ def main(output: Path) -> None:
         content, style = (to_pillow(photograph(name, SIDE).round().clamp(0, 255)) for name in names)
         row = [content, style.resize(content.size)]
         for scales, iterations in ((1, EQUALLY_LONG), (3, EVALUATIONS)):
-            recipe = Recipe.preset("photo", size=SIDE, scales=scales, iterations=iterations, tolerance=0)
+            recipe = Recipe.preset(
+                "photo", start="content", size=SIDE, scales=scales, iterations=iterations, tolerance=0
+            )
             made = stylize(content, style, recipe)
             row.append(to_pillow(made.image))
             used = " + ".join(map(str, (*made.smaller_evaluations, made.evaluations)))

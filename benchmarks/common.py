@@ -15,6 +15,7 @@ from stylebatch.recipe import Recipe
 from stylebatch.storage import UriStore
 from stylebatch.synthesis.gradients import LossGradient
 from stylebatch.synthesis.problems import Problem, batch_objective, white_noise
+from stylebatch.synthesis.recolouring import recoloured
 from stylebatch.synthesis.targets import Targets, content_targets, style_targets
 
 PAIRS = (
@@ -43,7 +44,11 @@ def stored(folder: Path, name: str, side: int) -> Path:
 def problem_of(content: Tensor, style: Tensor, recipe: Recipe) -> Problem:
     """What :func:`stylebatch.synthesis.synthesize.synthesize` is given for two images ``(1, 3, H, W)``."""
     network = load_network(recipe, UriStore())
-    start = content[0] if recipe.start == "content" else white_noise(*content.shape[2:], recipe.seed)
+    start = {
+        "content": lambda: content[0],
+        "recoloured": lambda: recoloured(content[0], [style[0]]),
+        "noise": lambda: white_noise(*content.shape[2:], recipe.seed),
+    }[recipe.start]()
     targets = Targets(
         content_targets(network, content[0], recipe.content_layers, recipe.pooling),
         style_targets(network, style[0], recipe.style_layers, recipe.pooling),

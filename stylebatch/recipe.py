@@ -258,7 +258,7 @@ PER_IMAGE_FIELDS = frozenset(
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {},
     "photo": {
-        "start": "content",
+        "start": "recoloured",
         "style_weight": 1e4,
         "reference_size": 512,
         "scales": 3,

@@ -28,7 +28,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "pairs": frozenset({"errors", "objectstore", "recipe"}),
     "recipe_file": BASE,
     **dict.fromkeys(CRAFTS, BASE),
-    "work": BASE | {"manifest"},
+    "work": BASE,
     **dict.fromkeys(USES, BASE | CRAFTS | {"work"}),
     "cluster": BASE | CRAFTS | {"work"} | USES,
     "display": BASE | CRAFTS | {"work", "cluster"} | USES,

@@ -446,7 +446,7 @@ class TestValidate:
         pq.write_table(pa.table({"style": ["style.png"]}), folder / "textures.parquet")
         assert main(["validate", "textures.parquet"]) == 0
         capsys.readouterr()
-        assert "start is content, but content is null" in refused(
+        assert "start is recoloured, but content is null" in refused(
             capsys, "validate", "textures.parquet", "--preset", "photo"
         )
 
