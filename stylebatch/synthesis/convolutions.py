@@ -11,9 +11,6 @@ from stylebatch.synthesis.tiling import keeps_winograd_filters, pays_winograd
 from stylebatch.synthesis.winograd import Winograd
 from stylebatch.synthesis.workspace import LARGE_VALUES, Workspace
 
-PIECE_VALUES = 2**19
-"""That :class:`InPieces` computes at a time: two megabytes, for which the C library's heap has room."""
-
 
 class Convolution(Protocol):
     """A 3 x 3 convolution with zero padding 1."""
@@ -62,7 +59,7 @@ def _by_rows(inputs: Tensor, results: Tensor, work: Callable[[Tensor], Tensor]) 
     Each piece has a row more at either end, so that its own rows see their neighbours.
     """
     height, found = inputs.shape[2], results.permute(0, 3, 1, 2)
-    rows = max(1, PIECE_VALUES * height // max(inputs.numel(), results.numel()))
+    rows = max(1, LARGE_VALUES * height // max(inputs.numel(), results.numel()))
     for first in range(0, height, rows):
         last, above = min(first + rows, height), max(first - 1, 0)
         piece = work(inputs[:, :, above : last + 1])

@@ -78,7 +78,6 @@ CASES: dict[str, tuple[list[str], list[str], dict[str, Any]]] = {
 def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param:
         monkeypatch.setattr(convolutions, "LARGE_VALUES", 20_000)
-        monkeypatch.setattr(convolutions, "PIECE_VALUES", 20_000)
         monkeypatch.setattr(strips, "STRIP_VALUES", 40_000)  # two to four rows
 
 
