@@ -241,7 +241,7 @@ class TestRecipeOptions:
         (folder / "r.yaml").write_text("iterations: 20\ntolerance: 0.5\nstyle_weight: 1e4\n")
         options = ["--set", "tolerance=0.25", "--recipe", "r.yaml", "--preset", "photo", "--set", "seed=1"]
         recipe = recipe_of(library, *options, "--set", "seed=2")
-        assert recipe.start == "content"  # the preset
+        assert recipe.start == "recoloured"  # the preset
         assert (recipe.iterations, recipe.style_weight) == (20, 1e4)  # the file
         assert (recipe.tolerance, recipe.seed) == (0.25, 2)  # --set, the last of two
 

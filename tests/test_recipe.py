@@ -290,7 +290,7 @@ def test_presets_are_valid_and_different() -> None:
 
 
 def test_the_presets_say_what_their_programs_do() -> None:
-    assert Recipe.preset("photo").start == "content"
+    assert Recipe.preset("photo").start == "recoloured"
     gatys = Recipe.preset("gatys-code")
     assert (gatys.convention, gatys.pooling, gatys.start) == ("gatys-code", "max", "content")
     assert (gatys.content_weight, gatys.style_weight, gatys.shorter_side) == (1, 1e3, 512)
