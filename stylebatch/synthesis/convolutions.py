@@ -54,17 +54,22 @@ class InPieces:
 
 
 def _by_rows(inputs: Tensor, results: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
-    """What ``work`` makes of ``(B, C, H, W)``, written into ``(B, H, W, N)`` a few rows at a time.
-
-    Each piece has a row more at either end, so that its own rows see their neighbours.
-    """
+    """What ``work`` makes of ``(B, C, H, W)``, written into ``(B, H, W, N)`` a few rows at a time."""
     height, found = inputs.shape[2], results.permute(0, 3, 1, 2)
     rows = max(1, LARGE_VALUES * height // max(inputs.numel(), results.numel()))
     for first in range(0, height, rows):
-        last, above = min(first + rows, height), max(first - 1, 0)
-        piece = work(inputs[:, :, above : last + 1])
-        found[:, :, first:last] = piece[:, :, first - above : last - above]
+        last = min(first + rows, height)
+        found[:, :, first:last] = some_rows(inputs, first, last, work)
     return found
+
+
+def some_rows(inputs: Tensor, first: int, last: int, work: Callable[[Tensor], Tensor]) -> Tensor:
+    """The rows ``first`` to ``last`` (without it) of what a convolution makes of ``(B, C, H, W)``.
+
+    It is given a row more at either end, so that these rows see their neighbours.
+    """
+    above = max(first - 1, 0)
+    return work(inputs[:, :, above : last + 1])[:, :, first - above : last - above]
 
 
 class Direct:

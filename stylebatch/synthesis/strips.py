@@ -7,12 +7,14 @@ product in 400 more.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
+from stylebatch.synthesis.convolutions import some_rows
 from stylebatch.synthesis.losses import Objective, add_style_gradients, gram_sums
 from stylebatch.synthesis.poolings import POOLINGS
 from stylebatch.synthesis.tiling import STRIP_LAYERS, STRIP_VALUES
@@ -65,7 +67,7 @@ class FirstBlock:
             inner = self._conv1_1(above, below)
             own = slice(first - above, last - above)
             self._gram += gram_sums(inner[:, :, own])
-            response = functional.conv2d(inner, self._weights[1], self._biases[1], padding=1)[:, :, own]
+            response = self._convolve(1, inner)[:, :, own]
             strip, back = self._pool(functional.relu_(response), self._strip_workspace)
             pooled[:, first // 2 : last // 2] = strip.permute(0, 2, 3, 1)
             self._strips.append(_Strip(first, last, response > 0, back))
@@ -132,10 +134,11 @@ class FirstBlock:
 
     def _conv1_1(self, first: int, last: int) -> Tensor:
         """Some rows of its response after the ReLU, which see the rows next to them."""
-        above = max(first - 1, 0)
-        rows = self._images[:, :, above : last + 1]
-        response = functional.conv2d(rows, self._weights[0], self._biases[0], padding=1)
-        return functional.relu_(response[:, :, first - above : last - above])
+        return functional.relu_(some_rows(self._images, first, last, partial(self._convolve, 0)))
+
+    def _convolve(self, number: int, inputs: Tensor) -> Tensor:
+        """What one of the two convolutions makes of its inputs, before the ReLU."""
+        return functional.conv2d(inputs, self._weights[number], self._biases[number], padding=1)
 
     def _adjoint(self, number: int, gradients: Tensor) -> Tensor:
         """From gradients by some rows of a convolution's results to those by its inputs, a row more at
