@@ -116,8 +116,8 @@ class Recipe:
     start: str = _field(
         "noise", rules.text("noise, content, recoloured, or the location of an image", lambda v: True)
     )
-    """White noise from ``seed``, the content image, the same ``recoloured`` like the style, or the location
-    of an image."""
+    """White noise from ``seed``; the content image; ``recoloured``: that in the style's colours; or the
+    location of an image."""
     seed: int = _field(0, rules.integer(0, 2**63 - 1))
     """Seeds the white noise."""
     optimizer: str = _field("lbfgs", rules.one_of("lbfgs", "adam"))
