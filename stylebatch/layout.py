@@ -9,7 +9,7 @@ from typing import Any
 from stylebatch.errors import JobError
 from stylebatch.objectstore import join_uri
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the whole output: layout, records and parts."""
 
 Row = Mapping[str, Any]

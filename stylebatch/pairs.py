@@ -1,10 +1,20 @@
 """A pair: one row of a manifest, ready to be worked on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stylebatch.errors import StorageError
 from stylebatch.objectstore import resolve_uri
-from stylebatch.recipe import START_NAMES, WEIGHT_NAMES, Recipe
+from stylebatch.recipe import REFERENCE_NAMES, START_NAMES, WEIGHT_NAMES, Recipe
+
+
+LOCATION_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "start": START_NAMES,
+    "weights": WEIGHT_NAMES,
+    "histogram": REFERENCE_NAMES,
+    "spectrum": REFERENCE_NAMES,
+}
+"""The recipe's fields that may be locations, and what else each may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,7 @@ class Pair:
 
 
 def resolve_locations(recipe: Recipe, base: str | None = None) -> Recipe:
-    """The recipe with a start image and weights that are locations made canonical.
+    """The recipe with the images and weights that it names by location made canonical.
 
     Args:
         recipe: As a user wrote it.
@@ -34,9 +44,9 @@ def resolve_locations(recipe: Recipe, base: str | None = None) -> Recipe:
         StorageError: A location is not allowed.
     """
     changes = {}
-    for field, names in (("start", START_NAMES), ("weights", WEIGHT_NAMES)):
+    for field, names in LOCATION_FIELDS.items():
         value = getattr(recipe, field)
-        if value not in names:
+        if value is not None and value not in names:
             try:
                 changes[field] = resolve_uri(value, base)
             except StorageError as error:

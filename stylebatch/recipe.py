@@ -27,7 +27,8 @@ LAYERS: tuple[str, ...] = tuple(
 """VGG-19's 16 convolutions and 5 poolings, shallow to deep, by the paper's names."""
 
 PAPER_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-START_NAMES = ("noise", "content", "recoloured")
+START_NAMES = ("noise", "content", "recoloured", "scrambled")
+REFERENCE_NAMES = ("content", "style")
 WEIGHT_NAMES = ("caffe", "torchvision")
 CONVENTIONS = ("paper", "gatys-code", "neural-style")
 SIZE_FIELDS = ("size", "shorter_side", "pixels")
@@ -40,7 +41,7 @@ MOST_STYLES = 64
 """Style images of a pair, and so shares of ``style_blend``."""
 MOST_NAMED = 10
 """Unknown fields that one message names; the others are counted."""
-FILE_SUFFIXES: Mapping[str, str] = {"png": ".png", "jpeg": ".jpg", "npy": ".npy"}
+FILE_SUFFIXES: Mapping[str, str] = {"png": ".png", "jpeg": ".jpg", "tiff": ".tif", "npy": ".npy"}
 """The suffix of a published file, by ``format``."""
 
 
@@ -55,6 +56,13 @@ def _is_location(value: str) -> bool:
 
 def _are_layers(values: Iterable[Any]) -> bool:
     return all(isinstance(value, str) and value in LAYERS for value in values)
+
+
+def _reference() -> Rule:
+    return rules.text(
+        "content, style, or the location of an image",
+        lambda value: value in REFERENCE_NAMES or _is_location(value),
+    )
 
 
 def _field(default: Any, rule: Rule) -> Any:
@@ -90,8 +98,9 @@ class Recipe:
     """Shares of several style images in the target Gram matrices, scaled to sum to 1. None: equal shares."""
     convention: str = _field("paper", rules.one_of(*CONVENTIONS))
     """How the losses are scaled; see docs/conventions.md."""
-    bounds: str = _field("soft", rules.one_of("soft", "clip"))
-    """``soft``: a penalty keeps pixels within 0..255; ``clip``: nothing does before publishing."""
+    bounds: str = _field("soft", rules.one_of("soft", "clip", "hard"))
+    """``soft``: a penalty keeps pixels within 0..255; ``hard``: every pixel is within them at every step;
+    ``clip``: nothing keeps them there before publishing."""
     pooling: str = _field("average", rules.one_of("average", "max"))
     """The network's pooling; the paper recommends average."""
     weights: str = _field(
@@ -108,18 +117,27 @@ class Recipe:
     """The area of the picture in pixels, instead of ``size``."""
     style_size: int | None = _field(None, rules.integer(16, 16384, " (pixels)"))
     """The longer side of the style images in pixels. None: the rule that sizes the picture."""
+    content_crop: tuple[int, ...] | None = _field(None, rules.box())
+    """The part of the upright content image that is used, before it is resized: left, top, width, height
+    in its own pixels. None: all of it."""
+    style_crop: tuple[int, ...] | None = _field(None, rules.box())
+    """The same of each style image."""
     reference_size: int | None = _field(None, rules.integer(16, 16384, " (pixels)"))
     """The longer side at which α and β are quoted. None: equation (1) to the letter, at any size."""
     scales: int = _field(1, rules.integer(1, 8, " (1: the picture's own size alone)"))
     """Sizes at which the picture is made, each twice the side of the one before; the last is its own.
     Halves with a side under 64 pixels are left out."""
     start: str = _field(
-        "noise", rules.text("noise, content, recoloured, or the location of an image", lambda v: True)
+        "noise",
+        rules.text(
+            "noise, content, recoloured, scrambled, or the location of an image",
+            lambda value: value in START_NAMES or _is_location(value),
+        ),
     )
-    """White noise from ``seed``; the content image; ``recoloured``: that in the style's colours; or the
-    location of an image."""
+    """White noise from ``seed``; the content image; ``recoloured``: that in the style's colours;
+    ``scrambled``: that with the phases of its spectrum drawn from ``seed``; or the location of an image."""
     seed: int = _field(0, rules.integer(0, 2**63 - 1))
-    """Seeds the white noise."""
+    """Seeds white noise and random phases."""
     optimizer: str = _field("lbfgs", rules.one_of("lbfgs", "adam"))
     """``lbfgs``, or ``adam`` with ``learning_rate``."""
     learning_rate: float = _field(4.0, rules.number(1e-6, 255))
@@ -130,10 +148,25 @@ class Recipe:
     """Curvature pairs that L-BFGS keeps."""
     tolerance: float = _field(0.0, rules.number(0, 1))
     """Stop when 20 evaluations lower the loss by less than this fraction of it. 0: use every evaluation."""
+    residual_tolerance: float = _field(0.0, rules.number(0, 1))
+    """Stop at the picture's own size when no layer's residual is larger: the distance of its responses or
+    Gram matrix from the target's, over the target's own size. 0: never for that reason."""
     tv_weight: float = _field(0.0, rules.number(0, LARGEST_WEIGHT))
     """Weight of half the sum of squared differences of neighbouring pixels."""
+    mean_luminance: float | None = _field(None, rules.number(0, 1, " (1 is white)"))
+    """The mean luminance that the published picture is given. None: whatever it has."""
+    rms_contrast: float | None = _field(None, rules.number(0, 10, " (standard deviation over mean)"))
+    """The standard deviation of its luminance over the mean that it is given. None: whatever it has."""
+    histogram: str | None = _field(None, _reference())
+    """The image whose histogram each channel is given: the content, the style, or the location of an image.
+    None: whatever it has."""
+    spectrum: str | None = _field(None, _reference())
+    """The image whose amplitude spectrum, averaged over orientations, the luminance is given. None: whatever
+    it has."""
+    light: str = _field("linear", rules.one_of("linear", "srgb"))
+    """Where the four fields above are measured and changed: in linear light, or in sRGB values."""
     format: str = _field("png", rules.one_of(*FILE_SUFFIXES))
-    """The published file: 8-bit PNG, JPEG with ``quality``, or float32 ``.npy``."""
+    """The published file: 8-bit PNG, JPEG with ``quality``, 16-bit TIFF, or float32 ``.npy``."""
     quality: int = _field(95, rules.integer(1, 100))
     """JPEG quality; no other format uses it."""
 
@@ -188,8 +221,6 @@ class Recipe:
                 f"reference_size goes with convention paper only; {self.convention} averages the content "
                 "loss over positions already"
             )
-        if self.start not in START_NAMES and not _is_location(self.start):
-            yield f"start is {shown(self.start)}; it must be {field_rule('start').allowed}"
         if self.content_weight == 0 and self.style_weight == 0:
             yield "content_weight and style_weight are both 0; nothing is left to minimise"
 
@@ -250,7 +281,8 @@ PER_IMAGE_FIELDS = frozenset(
     {
         *SIZE_FIELDS,  # the shape itself is what counts
         *("content_weight", "style_weight", "style_layer_weights", "style_blend", "convention"),
-        *("style_size", "reference_size", "start", "seed", "tv_weight", "format", "quality"),
+        *("style_size", "content_crop", "style_crop", "reference_size", "start", "seed", "tv_weight"),
+        *("mean_luminance", "rms_contrast", "histogram", "spectrum", "light", "format", "quality"),
     }
 )
 """Fields in which the images of one batch may differ."""

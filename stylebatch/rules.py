@@ -8,6 +8,10 @@ from numbers import Integral, Real
 from typing import Any
 
 
+LARGEST_SIDE = 2**31 - 1
+"""Of any image, in pixels."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """What one field may hold."""
@@ -49,6 +53,16 @@ def numbers(high: float, what: str, most: int) -> Rule:
 
     allowed = f"a list of finite numbers from 0 to {high:g}, not all 0, one for each {what}, at most {most}"
     return Rule("numbers", allowed, accept)
+
+
+def box() -> Rule:
+    """A rectangle of an image, in whole pixels."""
+
+    def accept(value: Any) -> tuple[int, ...]:
+        left, top, width, height = (_within(_as_int(number), 0, LARGEST_SIDE) for number in _as_tuple(value, 4))
+        return left, top, _within(width, 1, LARGEST_SIDE), _within(height, 1, LARGEST_SIDE)
+
+    return Rule("numbers", "four whole numbers: left, top, width, height (pixels of the upright image)", accept)
 
 
 def one_of(*options: str) -> Rule:

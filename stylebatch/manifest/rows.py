@@ -15,7 +15,7 @@ from stylebatch.errors import RecipeError, StorageError
 from stylebatch.manifest.identity import default_pair_id, pair_id_problem
 from stylebatch.manifest.schema import is_list, is_text
 from stylebatch.objectstore import MAX_URI_LENGTH, resolve_uri
-from stylebatch.pairs import Pair, resolve_locations
+from stylebatch.pairs import LOCATION_FIELDS, Pair, resolve_locations
 from stylebatch.recipe import FIELDS, MOST_STYLES, Recipe
 
 REMEMBERED = 16_384
@@ -174,7 +174,7 @@ class PairMaker:
         identity = json.dumps(given, sort_keys=True)
         try:
             recipe = self._default.replace(given)
-            if "start" in given or "weights" in given:
+            if not LOCATION_FIELDS.keys().isdisjoint(given):
                 recipe = resolve_locations(recipe, self._folder)
         except RecipeError as error:
             return _Settings(None, str(error).removeprefix("recipe: "), identity)
@@ -188,7 +188,7 @@ def _misfits(row: Row, recipe: Recipe) -> Iterator[str]:
     if row.content is None:
         if not row.styles:
             yield "content and style are both null; give one of them"
-        if recipe.start in ("content", "recoloured"):
+        if recipe.start in ("content", "recoloured", "scrambled"):
             yield f"start is {recipe.start}, but content is null; give this row start noise, or a location"
         if row.styles and recipe.style_weight == 0:
             yield "content is null and style_weight is 0; nothing is left to minimise"
@@ -197,6 +197,11 @@ def _misfits(row: Row, recipe: Recipe) -> Iterator[str]:
             yield "style is null and content_weight is 0; nothing is left to minimise"
         if recipe.start == "recoloured":
             yield "start is recoloured, but style is null; give this row start content"
+    for field in ("histogram", "spectrum"):
+        if getattr(recipe, field) == "content" and row.content is None:
+            yield f"{field} is content, but content is null; give this row another {field}"
+        if getattr(recipe, field) == "style" and not row.styles:
+            yield f"{field} is style, but style is null; give this row another {field}"
     if recipe.style_blend is not None and len(recipe.style_blend) != len(row.styles):
         yield (
             f"style_blend has {len(recipe.style_blend)} numbers for {len(row.styles)} styles; "
