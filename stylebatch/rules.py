@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-
 LARGEST_SIDE = 2**31 - 1
 """Of any image, in pixels."""
 
@@ -59,10 +58,14 @@ def box() -> Rule:
     """A rectangle of an image, in whole pixels."""
 
     def accept(value: Any) -> tuple[int, ...]:
-        left, top, width, height = (_within(_as_int(number), 0, LARGEST_SIDE) for number in _as_tuple(value, 4))
+        left, top, width, height = (
+            _within(_as_int(number), 0, LARGEST_SIDE) for number in _as_tuple(value, 4)
+        )
         return left, top, _within(width, 1, LARGEST_SIDE), _within(height, 1, LARGEST_SIDE)
 
-    return Rule("numbers", "four whole numbers: left, top, width, height (pixels of the upright image)", accept)
+    return Rule(
+        "numbers", "four whole numbers: left, top, width, height (pixels of the upright image)", accept
+    )
 
 
 def one_of(*options: str) -> Rule:

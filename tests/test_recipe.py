@@ -12,7 +12,7 @@ import pytest
 from stylebatch.errors import RecipeError
 from stylebatch.recipe import FIELDS, LAYERS, PRESETS, Recipe, check_field_names, field_rule, parse_fields
 
-GOLDEN_FINGERPRINT = "218c81008887ba3e1499355bb5a864e2768caf4c4b9a4ccc23de7af0368b4c3f"
+GOLDEN_FINGERPRINT = "9307adbc9424db8fcef8b91f3b575ad0482700c716d82316db1b07055f8fb0b3"
 """Of ``Recipe()``. It changes only when a field or a default does, and then every old job is another job."""
 
 PAPER_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -89,6 +89,8 @@ OTHER_VALUES: dict[str, Any] = {
     "shorter_side": 512,
     "pixels": 512 * 512,
     "style_size": 512,
+    "content_crop": [0, 0, 64, 48],
+    "style_crop": [1, 2, 64, 48],
     "reference_size": 512,
     "scales": 2,
     "start": "content",
@@ -98,7 +100,13 @@ OTHER_VALUES: dict[str, Any] = {
     "iterations": 499,
     "history": 31,
     "tolerance": 1e-9,
+    "residual_tolerance": 1e-9,
     "tv_weight": 1e-9,
+    "mean_luminance": 0.5,
+    "rms_contrast": 0.5,
+    "histogram": "style",
+    "spectrum": "content",
+    "light": "srgb",
     "format": "jpeg",
     "quality": 94,
 }
@@ -224,7 +232,7 @@ def test_a_long_value_is_shortened() -> None:
         ({"size": 64, "pixels": 4096}, "size and pixels are both given; give one of"),
         ({"style_layer_weights": [1, 2]}, "style_layer_weights has 2 numbers for 5 style layers"),
         ({"convention": "gatys-code", "reference_size": 512}, "reference_size goes with convention paper"),
-        ({"start": "contnet"}, "start is 'contnet'; it must be noise, content, recoloured, or the location"),
+        ({"start": "contnet"}, "start is 'contnet'; it must be noise, content, recoloured, scrambled, or"),
         ({"content_weight": 0, "style_weight": 0}, "are both 0"),
         ({"weights": "a\0b"}, r"weights is 'a\\x00b'"),
         ({"weights": "caffee"}, "weights is 'caffee'"),
@@ -402,6 +410,13 @@ PER_IMAGE = {
     "style_blend": [1, 2],
     "convention": "gatys-code",
     "style_size": 100,
+    "content_crop": [1, 1, 9, 9],
+    "style_crop": [1, 1, 9, 9],
+    "mean_luminance": 0.1,
+    "rms_contrast": 0.1,
+    "histogram": "content",
+    "spectrum": "content",
+    "light": "srgb",
     "reference_size": 100,
     "start": "content",
     "seed": 9,

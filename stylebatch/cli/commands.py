@@ -54,7 +54,7 @@ def _with_format(recipe: Recipe, options: argparse.Namespace) -> Recipe:
         RecipeError: The name asks for one format and ``--set format`` for another, or for none we write.
     """
     suffix = "." + options.output.rpartition(".")[2].lower()
-    suffix = ".jpg" if suffix == ".jpeg" else suffix
+    suffix = {".jpeg": ".jpg", ".tiff": ".tif"}.get(suffix, suffix)
     wanted = next((name for name, own in FILE_SUFFIXES.items() if own == suffix), None)
     is_set = any(text.startswith("format=") for text in options.set)
     if wanted is None or (is_set and recipe.format != wanted):

@@ -57,7 +57,6 @@ class Worker:
 
         from stylebatch.pair.batch import BatchRunner, Limits
 
-        torch.set_num_threads(settings.threads)
         compute = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(settings.threads,))
         self._device = "cuda" if settings.is_gpu else "cpu"
         self._recipe = settings.recipe

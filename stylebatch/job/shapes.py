@@ -10,7 +10,14 @@ from functools import lru_cache
 from stylebatch.errors import PictureError, StylebatchError
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pairs import Pair
-from stylebatch.pictures import DEFAULT_MAX_PIXELS, fetch, header_size, output_size, style_output_size
+from stylebatch.pictures import (
+    DEFAULT_MAX_PIXELS,
+    crop_corners,
+    fetch,
+    header_size,
+    output_size,
+    style_output_size,
+)
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.projection import largest_batch, projected_bytes
 
@@ -36,11 +43,20 @@ class ShapeReader:
 
         Raises:
             StorageError: The image cannot be fetched.
-            PictureError: It is no picture.
+            PictureError: It is no picture, or the part that is to be used is not inside it.
         """
+        recipe = pair.recipe
         if pair.content is not None:
-            return output_size(pair.recipe, *self.picture_size(pair.content))
-        return style_output_size(pair.recipe, *self.picture_size(pair.styles[0]))
+            return output_size(recipe, *self._part_size(pair.content, recipe.content_crop))
+        return style_output_size(recipe, *self._part_size(pair.styles[0], recipe.style_crop))
+
+    def _part_size(self, uri: str, crop: tuple[int, ...] | None) -> tuple[int, int]:
+        """Width and height of the part of a stored image that is used."""
+        size = self.picture_size(uri)
+        if crop is None:
+            return size
+        crop_corners(crop, *size)
+        return crop[2], crop[3]
 
     def _read_picture_size(self, uri: str) -> tuple[int, int]:
         """Width and height of a stored image."""

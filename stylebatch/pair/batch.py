@@ -12,7 +12,7 @@ from stylebatch.errors import MemoryExceededError, StorageError, StylebatchError
 from stylebatch.layout import Layout
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.checkpointing import CheckpointKeeper, PairUnderWay
-from stylebatch.pair.computing import ComputeThread
+from stylebatch.pair.computing import ComputeThread, transfer_threads
 from stylebatch.pair.loading import LoadedPair, Loader
 from stylebatch.pair.making import Made, PictureMaker, Shortage
 from stylebatch.pair.memory import is_out_of_memory, picture_exceeds, too_many_pictures
@@ -73,7 +73,7 @@ class BatchRunner:
         self._layout = layout
         self._device = torch.device(device)
         self._compute = ComputeThread(compute)
-        self._transfer = ThreadPoolExecutor(TRANSFER_THREADS, thread_name_prefix="transfer")
+        self._transfer = transfer_threads(TRANSFER_THREADS)
         self._loader = Loader(store, limits.picture_cache_bytes, limits.max_pixels)
         self._monitor = Monitor()
         self._keeper = CheckpointKeeper(store, layout, checkpoint_seconds, clock, self._monitor.advance)
@@ -92,7 +92,7 @@ class BatchRunner:
 
     def network(self, recipe: Recipe) -> VGG19:
         """The network of a recipe; the one used last stays loaded."""
-        return self._maker.network(recipe)
+        return self._compute.run(lambda: self._maker.network(recipe))
 
     def run(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Work on pairs; those that came out alike in shape and settings share forward passes.

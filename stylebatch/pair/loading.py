@@ -3,20 +3,21 @@
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from PIL import Image
 from torch import Tensor
 
-from stylebatch.errors import SynthesisError
+from stylebatch.errors import PictureError, SynthesisError
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.cache import ByteCache, Turns
-from stylebatch.pairs import Pair
+from stylebatch.pairs import LOCATION_FIELDS, Pair
 from stylebatch.pictures import (
     DEFAULT_MAX_PIXELS,
+    cropped,
     decode,
     fetch,
     halved_sizes,
@@ -26,17 +27,22 @@ from stylebatch.pictures import (
     style_output_size,
 )
 from stylebatch.pictures.encoding import to_tensor
-from stylebatch.recipe import START_NAMES, Recipe
+from stylebatch.recipe import Recipe
 from stylebatch.synthesis.problems import white_noise
 from stylebatch.synthesis.recolouring import recoloured
+from stylebatch.synthesis.scrambling import phase_scrambled
 
 MAX_OUTPUT_PIXELS = 16384**2
 """No picture is made larger, whatever its aspect ratio makes of the recipe's size."""
+REFERENCES = ("histogram", "spectrum")
+"""The recipe's fields that name images whose appearance the picture is given."""
 LARGE_FILE_BYTES = 1 << 26
 """A file that is not smaller is fetched and decoded while no other large picture is."""
 LARGE_PIXELS = 1 << 24
 """A picture of more pixels, likewise: decoding takes 9 bytes for each."""
 
+Crop = tuple[int, ...] | None
+"""Left, top, width and height of the part of a picture that is used; None: all of it."""
 SizeRule = Callable[[int, int], tuple[int, int]]
 """From a picture's width and height to those at which it is used."""
 SizesRule = Callable[[int, int], list[tuple[int, int]]]
@@ -63,6 +69,8 @@ class SizedSource:
     """``(3, H, W)``, float32, RGB, 0..255."""
     sha256: str
     """Of the source."""
+    crop: Crop = None
+    """The part of it that is used."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,8 @@ class LoadedPair:
     """The start image ``(3, H, W)``."""
     start_sha256: str | None
     """Of a start image that the recipe gives the location of; None for the other starts."""
+    references: Mapping[str, tuple[SizedSource, ...]]
+    """By the recipe's field that names them: the images whose appearance the picture is given."""
     smaller: "LoadedPair | None" = None
     """The same at half the size, which is made first; None: nothing is."""
 
@@ -89,7 +99,7 @@ class LoadedPair:
 
 
 def size_sources(
-    recipe: Recipe, content: Source | None, styles: Sequence[Source], start: Source | None
+    recipe: Recipe, content: Source | None, styles: Sequence[Source], others: Mapping[str, Source]
 ) -> LoadedPair:
     """Bring the pictures of a pair to the sizes of its recipe; a texture has the size of its first style.
 
@@ -97,31 +107,48 @@ def size_sources(
         recipe: How large, and where to start.
         content: None for a texture.
         styles: None at all for a content reconstruction.
-        start: The start image of a recipe that gives its location; None for the other starts.
+        others: By location, the images that the recipe names besides: :func:`named_images`.
 
     Raises:
         SynthesisError: There is neither content nor style, the recipe starts from a content that is not
-            there, or the picture would be absurdly large.
+            there, a crop is not inside its image, or the picture would be absurdly large.
     """
-    return _load_pair(recipe, content, styles, start, _at)
+    named = {field: others[location] for field, location in named_images(recipe).items()}
+    return _load_pair(recipe, content, styles, named, _at)
+
+
+def named_images(recipe: Recipe) -> dict[str, str]:
+    """The images that a recipe gives the locations of: by field, ``start``, ``histogram``, ``spectrum``."""
+    values = {field: getattr(recipe, field) for field in LOCATION_FIELDS if field != "weights"}
+    return {
+        field: value
+        for field, value in values.items()
+        if value is not None and value not in LOCATION_FIELDS[field]
+    }
 
 
 def _load_pair(
     recipe: Recipe,
     content: Picture | None,
     styles: Sequence[Picture],
-    start: Picture | None,
-    sized: Callable[[Picture, SizesRule], list[SizedSource]],
+    named: Mapping[str, Picture],
+    sized: Callable[[Picture, SizesRule, Crop], list[SizedSource]],
 ) -> LoadedPair:
     """A pair of pictures of whatever kind; each is brought to its sizes before the next one is touched."""
     if content is None and not styles:
         raise SynthesisError("a pair needs a content image, a style image or both")
-    contents = [] if content is None else sized(content, _sizes(recipe, partial(output_size, recipe)))
-    style_sizes: list[list[SizedSource]] = [
-        sized(style, _sizes(recipe, partial(style_output_size, recipe))) for style in styles
-    ]
+    style_rule = _sizes(recipe, partial(style_output_size, recipe))
+    contents = (
+        []
+        if content is None
+        else sized(content, _sizes(recipe, partial(output_size, recipe)), recipe.content_crop)
+    )
+    style_sizes: list[list[SizedSource]] = [sized(style, style_rule, recipe.style_crop) for style in styles]
     height, width = (contents or style_sizes[0])[0].pixels.shape[1:]
-    starts = [] if start is None else sized(start, _sizes(recipe, lambda *_: (width, height)))
+    starts = (
+        sized(named["start"], _sizes(recipe, lambda *_: (width, height)), None) if "start" in named else []
+    )
+    others = {field: sized(named[field], style_rule, None)[0] for field in REFERENCES if field in named}
     loaded = None
     for size in reversed(range(min(len(found) for found in (contents, *style_sizes, starts) if found))):
         loaded = _at_size(
@@ -132,7 +159,26 @@ def _load_pair(
             loaded,
         )
     assert loaded is not None
-    return loaded
+    return replace(loaded, references=_references(loaded, others))
+
+
+def _references(loaded: LoadedPair, others: Mapping[str, SizedSource]) -> dict[str, tuple[SizedSource, ...]]:
+    """The images whose appearance the picture is given, by field."""
+    found: dict[str, tuple[SizedSource, ...]] = {}
+    for field in REFERENCES:
+        match getattr(loaded.recipe, field):
+            case None:
+                continue
+            case "content":
+                found[field] = (loaded.content,) if loaded.content else ()
+            case "style":
+                found[field] = loaded.styles
+            case _:
+                found[field] = (others[field],)
+        if not found[field]:
+            name = getattr(loaded.recipe, field)
+            raise SynthesisError(f"{field} is {name}, but the pair has no {name}; give another {field}")
+    return found
 
 
 def _at_size(
@@ -143,7 +189,7 @@ def _at_size(
     smaller: LoadedPair | None,
 ) -> LoadedPair:
     image = start.pixels if start else _start_image(recipe, content, styles)
-    return LoadedPair(recipe, content, styles, image, start.sha256 if start else None, smaller)
+    return LoadedPair(recipe, content, styles, image, start.sha256 if start else None, {}, smaller)
 
 
 def _sizes(recipe: Recipe, rule: SizeRule) -> SizesRule:
@@ -161,10 +207,11 @@ def _check_size(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-def _at(source: Source, rule: SizesRule) -> list[SizedSource]:
-    """A source at every size, the largest first."""
-    sizes = rule(*source.picture.size)
-    return [SizedSource(to_tensor(resize(source.picture, size)), source.sha256) for size in sizes]
+def _at(source: Source, rule: SizesRule, crop: Crop) -> list[SizedSource]:
+    """A source, or the part of it that is used, at every size, the largest first."""
+    picture = source.picture if crop is None else cropped(source.picture, crop)
+    sizes = rule(*picture.size)
+    return [SizedSource(to_tensor(resize(picture, size)), source.sha256, crop) for size in sizes]
 
 
 def _start_image(recipe: Recipe, content: SizedSource | None, styles: Sequence[SizedSource]) -> Tensor:
@@ -175,6 +222,8 @@ def _start_image(recipe: Recipe, content: SizedSource | None, styles: Sequence[S
         raise SynthesisError("the recipe starts from the content, but the pair has none; use start=noise")
     if recipe.start == "content":
         return content.pixels
+    if recipe.start == "scrambled":
+        return phase_scrambled(content.pixels, recipe.seed)
     if not styles:
         raise SynthesisError(
             "the recipe starts from the content in the style's colours, but the pair has no style; use "
@@ -205,22 +254,27 @@ class Loader:
             PictureError: An image is not a usable picture.
             SynthesisError: The recipe does not fit the images.
         """
-        start = None if pair.recipe.start in START_NAMES else pair.recipe.start
-        return _load_pair(pair.recipe, pair.content, pair.styles, start, self._sized)
+        return _load_pair(pair.recipe, pair.content, pair.styles, named_images(pair.recipe), self._sized)
 
-    def _sized(self, uri: str, rule: SizesRule) -> list[SizedSource]:
+    def _sized(self, uri: str, rule: SizesRule, crop: Crop) -> list[SizedSource]:
         with self._turns.turn(uri):
-            return self._sized_in_turn(uri, rule)
+            return self._sized_in_turn(uri, rule, crop)
 
-    def _sized_in_turn(self, uri: str, rule: SizesRule) -> list[SizedSource]:
+    def _sized_in_turn(self, uri: str, rule: SizesRule, crop: Crop) -> list[SizedSource]:
         source = self._sources.get(uri)
         if source is not None:
-            return _at(source, rule)
+            return self._cut(uri, source, rule, crop)
         data = self._store.get_range(uri, 0, LARGE_FILE_BYTES)
         if len(data) < LARGE_FILE_BYTES and math.prod(header_size(data, uri)) <= LARGE_PIXELS:
-            return _at(self._decoded(uri, data), rule)
+            return self._cut(uri, self._decoded(uri, data), rule, crop)
         with self._large_picture:
-            return _at(self._decoded(uri, self._whole(uri, data)), rule)
+            return self._cut(uri, self._decoded(uri, self._whole(uri, data)), rule, crop)
+
+    def _cut(self, uri: str, source: Source, rule: SizesRule, crop: Crop) -> list[SizedSource]:
+        try:
+            return _at(source, rule, crop)
+        except PictureError as error:
+            raise PictureError(f"{uri}: {error}") from error
 
     def _whole(self, uri: str, data: bytes) -> bytes:
         """The whole file that begins with ``data``."""

@@ -10,6 +10,7 @@ import torch
 from stylebatch.errors import MemoryExceededError, StylebatchError, SynthesisError
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.checkpointing import BatchWatch, CheckpointKeeper, PairUnderWay
+from stylebatch.pair.finishing import finish
 from stylebatch.pair.memory import (
     available_bytes,
     even_sizes,
@@ -22,7 +23,6 @@ from stylebatch.pair.memory import (
 from stylebatch.pair.monitor import Monitor
 from stylebatch.pair.networks import load_network, reaches
 from stylebatch.pair.targets import TargetCache
-from stylebatch.pictures.encoding import as_published
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.problems import Problem, Solution
 from stylebatch.synthesis.projection import batch_bytes
@@ -178,7 +178,7 @@ class PictureMaker:
         return synthesize(
             network,
             problems,
-            publish=lambda image, recipe: as_published(image, recipe.format, recipe.quality),
+            publish=lambda image, number: finish(image, ready[number].loaded),
             on_evaluation=self._monitor.evaluated,
             resume=(pair.let_go() for pair in ready) if ready[0].standing else (),
             offer=watch.offer,

@@ -11,7 +11,7 @@ import stylebatch
 from stylebatch.errors import StorageError
 from stylebatch.layout import Layout, encode_record, image_sha256
 from stylebatch.objectstore import ObjectStore
-from stylebatch.pair.loading import LoadedPair
+from stylebatch.pair.loading import REFERENCES, LoadedPair, named_images
 from stylebatch.pairs import Pair
 from stylebatch.pictures.encoding import encode
 from stylebatch.recipe import FILE_SUFFIXES, Recipe
@@ -33,17 +33,27 @@ def solution_facts(network: VGG19, loaded: LoadedPair, solution: Solution) -> Fa
         "style_loss": _number(solution.style_loss),
         "layer_losses": {name: _number(loss) for name, loss in solution.layer_losses.items()},
         "solver_loss": _number(solution.solver_loss),
+        "layer_residuals": dict(solution.layer_residuals),
+        "loss_change": _number(solution.loss_change),
         "clipped_fraction": solution.clipped_fraction,
+        "adjusted_clipped_fraction": solution.adjusted_clipped_fraction,
+        "achieved": dict(solution.achieved),
         "evaluations": solution.evaluations,
         "smaller_evaluations": list(solution.smaller_evaluations),
         "stop_reason": str(solution.stop_reason),
         "content_sha256": loaded.content.sha256 if loaded.content else None,
         "style_sha256": [style.sha256 for style in loaded.styles],
         "start_sha256": loaded.start_sha256,
+        **{f"{field}_sha256": _reference_sha256(loaded, field) for field in REFERENCES},
         "weights_sha256": network.sha256,
         "stylebatch_version": stylebatch.__version__,
         "torch_version": str(torch.__version__),  # its own type would make the driver import torch
     }
+
+
+def _reference_sha256(loaded: LoadedPair, field: str) -> str | None:
+    """Of an image that the recipe names by its location; content and style have columns of their own."""
+    return loaded.references[field][0].sha256 if field in named_images(loaded.recipe) else None
 
 
 def _number(value: float) -> float | None:
@@ -61,6 +71,8 @@ def source_names(pair: Pair) -> Facts:
     return {
         "start": posixpath.basename(pair.recipe.start),
         "weights": posixpath.basename(pair.recipe.weights),
+        "histogram": posixpath.basename(pair.recipe.histogram or "") or None,
+        "spectrum": posixpath.basename(pair.recipe.spectrum or "") or None,
         "pair_id": pair.pair_id,
         "content_name": posixpath.basename(pair.content) if pair.content else None,
         "style_names": [posixpath.basename(style) for style in pair.styles],

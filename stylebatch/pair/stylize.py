@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from stylebatch.objectstore import ObjectStore
-from stylebatch.pair.loading import LoadedPair, Loader, Source, size_sources
+from stylebatch.pair.finishing import finish
+from stylebatch.pair.loading import LoadedPair, Loader, Source, named_images, size_sources
 from stylebatch.pair.memory import (
     available_bytes,
     check_picture_fits,
@@ -24,8 +25,7 @@ from stylebatch.pair.publishing import encode_solution, solution_facts, source_n
 from stylebatch.pair.targets import TargetCache
 from stylebatch.pairs import Pair, resolve_locations
 from stylebatch.pictures import DEFAULT_MAX_PIXELS, decode, fetch, from_array, from_pillow
-from stylebatch.pictures.encoding import as_published
-from stylebatch.recipe import START_NAMES, Recipe
+from stylebatch.recipe import Recipe
 from stylebatch.storage import UriStore
 from stylebatch.synthesis.problems import Solution
 from stylebatch.synthesis.synthesize import synthesize
@@ -75,12 +75,11 @@ def stylize(
     recipe = resolve_locations(recipe)
     network = weights if isinstance(weights, VGG19) else _network(recipe, device)
     styles = [] if style is None else [style] if isinstance(style, Image.Image | np.ndarray) else style
-    start_is_elsewhere = recipe.start not in START_NAMES
     loaded = size_sources(
         recipe,
         None if content is None else _source(content),
         [_source(picture) for picture in styles],
-        _stored_source(recipe.start) if start_is_elsewhere else None,
+        {location: _stored_source(location) for location in named_images(recipe).values()},
     )
     return _solve(network, loaded, on_evaluation)
 
@@ -133,7 +132,7 @@ def _solve(network: VGG19, loaded: LoadedPair, on_evaluation: OnEvaluation) -> S
         (solution,) = synthesize(
             network,
             [problem],
-            publish=lambda image, recipe: as_published(image, recipe.format, recipe.quality),
+            publish=lambda image, number: finish(image, loaded),
             on_evaluation=on_evaluation,
         )
     except Exception as error:

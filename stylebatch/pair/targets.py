@@ -64,6 +64,7 @@ class TargetCache:
         shared_key = (
             compute.__name__,
             source.sha256,
+            source.crop,
             tuple(source.pixels.shape),
             recipe.pooling,
             network.sha256,

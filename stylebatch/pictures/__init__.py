@@ -7,10 +7,19 @@ from stylebatch.pictures.decoding import decode, from_array, from_pillow
 from stylebatch.pictures.fetching import fetch
 from stylebatch.pictures.headers import DEFAULT_MAX_PIXELS, header_size
 from stylebatch.pictures.provenance import read_provenance
-from stylebatch.pictures.sizes import halved_sizes, output_size, resize, style_output_size
+from stylebatch.pictures.sizes import (
+    crop_corners,
+    cropped,
+    halved_sizes,
+    output_size,
+    resize,
+    style_output_size,
+)
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "crop_corners",
+    "cropped",
     "decode",
     "fetch",
     "from_array",

@@ -1,17 +1,21 @@
 """Pixels to published files, and what a reader of such a file gets."""
 
+import struct
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from stylebatch.errors import PictureError
-from stylebatch.pictures.provenance import JPEG_LIMIT, JPEG_MARK, PNG_KEYWORD, PNG_LIMIT, canonical_text
+from stylebatch.pictures.provenance import JPEG_LIMIT, MARK, PNG_KEYWORD, PNG_LIMIT, canonical_text
 from stylebatch.recipe import FILE_SUFFIXES
+
+FINER = 257
+"""Steps of a 16-bit file in one grey level of an 8-bit one."""
 
 
 def to_tensor(picture: Image.Image) -> torch.Tensor:
@@ -40,7 +44,8 @@ def as_published(pixels: torch.Tensor, format: str, quality: int) -> torch.Tenso
 
     Args:
         pixels: (3, H, W), RGB, 0..255 where in range.
-        format: ``png``: clipped and rounded; ``jpeg``: that, encoded and decoded; ``npy``: only clipped.
+        format: ``png``: clipped and rounded; ``jpeg``: that, encoded and decoded; ``tiff``: clipped and
+            rounded to whole 257ths, of which 16 bits hold 65536; ``npy``: only clipped.
         quality: Of a JPEG file, 1..100.
 
     Returns:
@@ -51,6 +56,8 @@ def as_published(pixels: torch.Tensor, format: str, quality: int) -> torch.Tenso
     """
     if format == "npy":
         return _clipped(pixels)
+    if format == "tiff":
+        return (_clipped(pixels) * FINER).round() / FINER
     picture = to_pillow(pixels)
     if format == "jpeg":
         picture = Image.open(BytesIO(_jpeg(picture, quality)))
@@ -61,11 +68,13 @@ def encode(pixels: torch.Tensor, format: str, quality: int, provenance: Mapping[
     """The file to publish. The same arguments give the same bytes.
 
     PNG carries the provenance as canonical JSON in a text chunk ``stylebatch``, JPEG (4:4:4) in its
-    comment. A ``.npy`` file is the bare array, (H, W, 3) float32, and carries none.
+    comment, TIFF (16 bits a channel) in its description. A ``.npy`` file is the bare array, (H, W, 3)
+    float32, and carries none. All hold sRGB values: PNG says so in its ``sRGB`` chunk, TIFF by an ICC
+    profile.
 
     Args:
         pixels: (3, H, W), RGB, 0..255 where in range.
-        format: ``png``, ``jpeg`` or ``npy``.
+        format: ``png``, ``jpeg``, ``tiff`` or ``npy``.
         quality: Of a JPEG file, 1..100.
         provenance: What JSON can hold; nothing that changes from run to run.
 
@@ -77,8 +86,10 @@ def encode(pixels: torch.Tensor, format: str, quality: int, provenance: Mapping[
         case "png":
             return _png(to_pillow(pixels), canonical_text(provenance, PNG_LIMIT, "PNG"))
         case "jpeg":
-            comment = JPEG_MARK + canonical_text(provenance, JPEG_LIMIT, "JPEG").encode("ascii")
+            comment = MARK + canonical_text(provenance, JPEG_LIMIT, "JPEG").encode("ascii")
             return _with_comment(_jpeg(to_pillow(pixels), quality), comment)
+        case "tiff":
+            return _tiff(_clipped(pixels), MARK.decode() + canonical_text(provenance, PNG_LIMIT, "TIFF"))
         case "npy":
             return _npy(_clipped(pixels))
     raise PictureError(f"there is no format {format!r}; the formats are {', '.join(FILE_SUFFIXES)}")
@@ -94,6 +105,7 @@ def _clipped(pixels: torch.Tensor) -> torch.Tensor:
 
 def _png(picture: Image.Image, text: str) -> bytes:
     chunks = PngInfo()
+    chunks.add(b"sRGB", b"\0")  # perceptual intent
     chunks.add_text(PNG_KEYWORD, text)
     file = BytesIO()
     picture.save(file, "PNG", pnginfo=chunks)
@@ -121,6 +133,31 @@ def _with_comment(jpeg: bytes, comment: bytes) -> bytes:
     header_end = 4 + int.from_bytes(jpeg[4:6], "big")
     segment = b"\xff\xfe" + (2 + len(comment)).to_bytes(2, "big") + comment
     return jpeg[:header_end] + segment + jpeg[header_end:]
+
+
+def _tiff(pixels: torch.Tensor, description: str) -> bytes:
+    import tifffile  # only here: few want it, and every worker would carry it
+
+    levels = (pixels * FINER).round().permute(1, 2, 0).contiguous().numpy().astype(np.uint16)
+    file = BytesIO()
+    tifffile.imwrite(
+        file,
+        levels,
+        photometric="rgb",
+        compression="zlib",
+        description=description,
+        metadata=None,
+        software=False,
+        iccprofile=_srgb_profile(),
+    )
+    return file.getvalue()
+
+
+def _srgb_profile() -> bytes:
+    """The ICC profile of sRGB, with a fixed date of creation in place of the present one."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    date = struct.pack(">6H", 1999, 10, 18, 0, 0, 0)  # of IEC 61966-2-1
+    return profile[:24] + date + profile[36:]
 
 
 def _npy(pixels: torch.Tensor) -> bytes:

@@ -10,16 +10,19 @@ from stylebatch.pictures.headers import open_header
 PNG_KEYWORD = "stylebatch"
 """The keyword of the PNG text chunk."""
 
-JPEG_MARK = b"stylebatch:"
-"""How the JPEG comment starts; JSON follows."""
+MARK = b"stylebatch:"
+"""How the JPEG comment and the TIFF description start; JSON follows."""
+
+TIFF_DESCRIPTION = 270
+"""The tag ImageDescription (TIFF 6.0, section 8)."""
 
 PNG_LIMIT = 1 << 20
-"""The longest provenance in a PNG file, in bytes; a longer one is not read either."""
+"""The longest provenance in a PNG or TIFF file, in bytes; a longer one is not read either."""
 
 MAX_DEPTH = 8
 """Objects and lists within each other in a provenance that is read; ours has two."""
 
-JPEG_LIMIT = 65533 - len(JPEG_MARK)
+JPEG_LIMIT = 65533 - len(MARK)
 """The longest provenance in a JPEG file, in bytes: a comment is one segment."""
 
 
@@ -42,7 +45,7 @@ def read_provenance(data: bytes, source: str) -> dict[str, Any]:
     """What a published file says about how it was made.
 
     Args:
-        data: The file, PNG or JPEG.
+        data: The file, PNG, JPEG or TIFF.
         source: The file's URI, which names it in errors.
 
     Raises:
@@ -73,10 +76,12 @@ def _embedded_text(data: bytes, source: str) -> str | bytes:
         raise PictureError(
             f"{source} is a .npy file, which carries no provenance; the job's result table has it"
         )
-    info = open_header(data, source).info
-    text, comment = info.get(PNG_KEYWORD), info.get("comment")
-    if isinstance(comment, bytes) and comment.startswith(JPEG_MARK):
-        text = comment.removeprefix(JPEG_MARK)
+    header = open_header(data, source)
+    text, comment = header.info.get(PNG_KEYWORD), header.info.get("comment")
+    if header.format == "TIFF":
+        comment = str(getattr(header, "tag_v2", {}).get(TIFF_DESCRIPTION, "")).encode()
+    if isinstance(comment, bytes) and comment.startswith(MARK):
+        text = comment.removeprefix(MARK)
     if not isinstance(text, str | bytes):
         raise PictureError(
             f"{source} carries no provenance: stylebatch did not make it, or another program has removed it"

@@ -4,6 +4,7 @@ import math
 
 from PIL import Image
 
+from stylebatch.errors import PictureError
 from stylebatch.recipe import Recipe
 
 SMALLEST_SIDE = 64
@@ -71,6 +72,34 @@ def resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     if picture.size == size:
         return picture
     return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def cropped(picture: Image.Image, box: tuple[int, ...]) -> Image.Image:
+    """A part of the picture.
+
+    Args:
+        picture: Upright.
+        box: Left, top, width and height in its pixels.
+
+    Raises:
+        PictureError: The box is not inside the picture.
+    """
+    left, top, right, bottom = crop_corners(box, *picture.size)
+    return picture.crop((left, top, right, bottom))
+
+
+def crop_corners(box: tuple[int, ...], width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a box of left, top, width and height.
+
+    Raises:
+        PictureError: It is not inside a picture of this width and height.
+    """
+    left, top, across, down = box
+    if left + across > width or top + down > height:
+        raise PictureError(
+            f"the crop {left}, {top}, {across} x {down} is not inside a picture of {width} x {height} pixels"
+        )
+    return left, top, left + across, top + down
 
 
 def _scaled(width: int, height: int, factor: float) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """A batch of problems at one size while it is being worked on."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -9,20 +9,24 @@ from torch import Tensor
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.bands import ImageBands
-from stylebatch.synthesis.bounds import CHECK_EVERY, SoftBounds
+from stylebatch.synthesis.bounds import CHECK_EVERY, HIGH, LOW, SoftBounds, outside_fraction
 from stylebatch.synthesis.gradients import LossGradient
 from stylebatch.synthesis.lbfgs import LBFGS
 from stylebatch.synthesis.losses import LossTerms
 from stylebatch.synthesis.optimizers import Adam, Optimizer, StopReason, copied
-from stylebatch.synthesis.problems import Problem, Solution, as_images, as_rows, batch_objective
+from stylebatch.synthesis.problems import (
+    Problem,
+    Publish,
+    Solution,
+    as_images,
+    as_rows,
+    batch_objective,
+)
 from stylebatch.synthesis.state import ImageState
 from stylebatch.synthesis.vgg import VGG19
 
 TOLERANCE_WINDOW = 20
 """Evaluations over which the fall of the loss is compared with the recipe's tolerance."""
-
-Publish = Callable[[Tensor, Recipe], Tensor]
-"""The solver's image ``(3, H, W)`` on the CPU -> the pixel values of its published file, 0..255."""
 
 
 class Batch:
@@ -58,6 +62,7 @@ class Batch:
         self._images = as_rows(start).clone()
         self._reasons = [StopReason.ITERATIONS] * len(problems)
         self._last_losses = start.new_full((len(problems),), math.inf)
+        self._residuals = self._last_losses.clone()
 
     @property
     def is_finished(self) -> bool:
@@ -122,14 +127,21 @@ class Batch:
             costs, gradients = costs + penalty.values, gradients + penalty.gradients
         before = self._optimizer.losses.clone()
         self._optimizer.observe(costs, gradients)
-        self._record(self._optimizer.losses < before, terms.total)
+        self._record(self._optimizer.losses < before, terms)
         self._tighten_bounds()
         self._retire()
 
-    def _record(self, improved: Tensor, losses: Tensor) -> None:
-        self._last_losses = torch.where(improved, losses, self._last_losses)
+    def _record(self, improved: Tensor, terms: LossTerms) -> None:
+        self._last_losses = torch.where(improved, terms.total, self._last_losses)
+        if self._recipe.residual_tolerance > 0:
+            self._residuals = torch.where(improved, self._largest_residuals(terms), self._residuals)
         for index, loss in zip(self._active, self._last_losses.tolist(), strict=True):
             self._curves[index].append(loss)
+
+    def _largest_residuals(self, terms: LossTerms) -> Tensor:
+        """Of the layers that have one, ``(B,)``."""
+        each = torch.stack([*self._objective.residuals(terms).values()])
+        return torch.where(torch.isfinite(each), each, 0.0).amax(0).to(self._residuals)
 
     def _tighten_bounds(self) -> None:
         if self._bounds is None or self.evaluations % CHECK_EVERY:
@@ -140,7 +152,10 @@ class Batch:
 
     def _retire(self) -> None:
         """Take the images that have stopped out of the batch."""
+        is_matched = (self._residuals <= self._recipe.residual_tolerance).tolist()
         for row, index in enumerate(self._active):
+            if self._optimizer.stopped[row] is None and is_matched[row]:
+                self._optimizer.stopped[row] = StopReason.MATCHED
             if self._optimizer.stopped[row] is None and self._has_converged(self._curves[index]):
                 self._optimizer.stopped[row] = StopReason.CONVERGED
             self._reasons[index] = self._optimizer.stopped[row] or StopReason.ITERATIONS
@@ -158,6 +173,7 @@ class Batch:
         self._optimizer.keep(kept)
         self._objective = self._objective.rows(kept)
         self._last_losses = self._last_losses[kept]
+        self._residuals = self._residuals[kept]
         if self._bounds is not None:
             self._bounds.keep(kept)
 
@@ -169,7 +185,7 @@ class Batch:
     def _has_converged(self, curve: Sequence[float]) -> bool:
         if self._recipe.tolerance == 0 or len(curve) <= TOLERANCE_WINDOW:
             return False
-        return curve[-1 - TOLERANCE_WINDOW] - curve[-1] < self._recipe.tolerance * curve[-1]
+        return loss_change(curve) < self._recipe.tolerance
 
     @property
     def all_evaluations(self) -> list[tuple[int, ...]]:
@@ -185,22 +201,26 @@ class Batch:
     def solutions(self, publish: Publish) -> list[Solution]:
         """The results, with the losses of the published pictures."""
         images = self.images()
-        published = [
-            publish(image, problem.recipe) for image, problem in zip(images, self._problems, strict=True)
-        ]
         del self._optimizer  # its memory is wanted now
+        published = [publish(image, number) for number, image in enumerate(images)]
+        pixels = torch.stack([each.pixels for each in published])
         objective = batch_objective(self._problems, self._network.device)
-        terms = self._loss_gradient.losses(torch.stack(published).to(self._network.device), objective)
+        terms = self._loss_gradient.losses(pixels.to(self._network.device), objective)
+        residuals = objective.residuals(terms)
         return [
             Solution(
-                image=published[i],
+                image=published[i].pixels,
                 loss=float(terms.total[i]),
                 content_loss=float(terms.content_loss[i]),
                 style_loss=float(terms.style_loss[i]),
                 layer_losses=_layer_losses(terms, i),
                 solver_loss=self._curves[i][-1] if self._curves[i] else math.nan,
                 loss_curve=tuple(self._curves[i]),
-                clipped_fraction=float(((images[i] < 0) | (images[i] > 255)).float().mean()),
+                layer_residuals=_finite(residuals, i),
+                loss_change=loss_change(self._curves[i]),
+                clipped_fraction=outside_fraction(images[i]),
+                adjusted_clipped_fraction=published[i].clipped_fraction,
+                achieved=published[i].achieved,
                 evaluations=len(self._curves[i]),
                 smaller_evaluations=self._smaller_evaluations[i],
                 stop_reason=self._reasons[i],
@@ -210,11 +230,28 @@ class Batch:
 
 
 def _optimizer(recipe: Recipe, start: Tensor, shape: torch.Size) -> Optimizer:
+    limits = (LOW, HIGH) if recipe.bounds == "hard" else None
     if recipe.optimizer == "adam":
-        return Adam(start, recipe.learning_rate)
-    return LBFGS(start, min(recipe.history, max(1, recipe.iterations)), ImageBands(shape))
+        return Adam(start, recipe.learning_rate, limits)
+    return LBFGS(start, min(recipe.history, max(1, recipe.iterations)), ImageBands(shape), limits)
+
+
+def loss_change(curve: Sequence[float]) -> float:
+    """The fall of the loss over the last 20 evaluations, or as many as there were, over the last loss.
+
+    Not a number after a single evaluation or none.
+    """
+    if len(curve) < 2:
+        return math.nan
+    return (curve[-min(len(curve), 1 + TOLERANCE_WINDOW)] - curve[-1]) / curve[-1] if curve[-1] else 0.0
 
 
 def _layer_losses(terms: LossTerms, image: int) -> dict[str, float]:
     content = {f"content_{layer}": float(losses[image]) for layer, losses in terms.content.items()}
     return content | {f"style_{layer}": float(losses[image]) for layer, losses in terms.style.items()}
+
+
+def _finite(values: Mapping[str, Tensor], image: int) -> dict[str, float]:
+    """Those of one image that are finite."""
+    own = {name: float(each[image]) for name, each in values.items()}
+    return {name: value for name, value in own.items() if math.isfinite(value)}

@@ -26,6 +26,11 @@ CHECK_EVERY = 80
 """Evaluations between two looks at the penalty."""
 
 
+def outside_fraction(image: Tensor) -> float:
+    """The share of an image's values that no picture can show."""
+    return float(((image < LOW) | (image > HIGH)).float().mean())
+
+
 @dataclass(frozen=True)
 class Penalty:
     """The penalty of a batch of images at some point."""

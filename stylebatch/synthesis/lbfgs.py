@@ -54,11 +54,21 @@ class LBFGS:
         start: ``(B, n)`` pixel values in grey levels.
         history: Curvature pairs kept per image.
         bands: Parts of the images along which the curvature may differ.
+        limits: The least and the largest value that a pixel has in any image that is proposed. Steps are
+            projected onto that range, and pixels that the gradient presses against it stay where they are
+            (two-metric projection: Bertsekas 1982). None: any value.
     """
 
-    def __init__(self, start: Tensor, history: int, bands: Bands = WHOLE) -> None:
+    def __init__(
+        self,
+        start: Tensor,
+        history: int,
+        bands: Bands = WHOLE,
+        limits: tuple[float, float] | None = None,
+    ) -> None:
         batch = len(start)
-        self.points = start.clone()
+        self._limits = limits
+        self.points = start.clone() if limits is None else start.clamp(*limits)
         self.losses = torch.full_like(start[:, 0], torch.inf)
         self.stopped: list[StopReason | None] = [None] * batch
         self._trials = self.points
@@ -75,12 +85,14 @@ class LBFGS:
     def propose(self) -> Tensor:
         """The images to evaluate next, ``(B, n)``."""
         self._trials = torch.addcmul(self.points, self._steps[:, None], self._directions)
+        if self._limits is not None:
+            self._trials = self._trials.clamp(*self._limits)
         return self._trials
 
     def observe(self, losses: Tensor, gradients: Tensor) -> None:
         """Accept, shorten or give up each image's step."""
         finite = finite_rows(losses, gradients)
-        needed = self.losses + SUFFICIENT_DECREASE * self._steps * self._slopes * self._units
+        needed = self.losses + SUFFICIENT_DECREASE * self._promised() * self._units
         accepted = finite & (losses <= needed) & (losses < self.losses)
         rejected = finite & ~accepted
         self._steps[rejected] *= BACKTRACK
@@ -89,6 +101,12 @@ class LBFGS:
             self._accept(accepted, losses, gradients)
         self._restart(rejected & (self._backtracks > MOST_BACKTRACKS), StopReason.NO_DESCENT)
         self._restart(~finite, StopReason.NOT_FINITE)
+
+    def _promised(self) -> Tensor:
+        """What the slope promises of the steps that were tried, ``(B,)``."""
+        if self._limits is None:
+            return self._steps * self._slopes
+        return _dot(self._trials - self.points, self._gradients).clamp(max=0)
 
     def revise(self, losses: Tensor, gradients: Tensor) -> None:
         """Add to the losses and gradients at the points; directions follow, the history stays."""
@@ -130,12 +148,13 @@ class LBFGS:
 
     def _aim(self, rows: Tensor, first_step: float) -> None:
         """Set direction, slope and first trial step of the rows of a mask, by gradient and history."""
-        directions = self._pairs.newton_directions(self._gradients)
-        slopes = _dot(directions, self._gradients)
+        gradients = self._free(self._gradients)
+        directions = self._free(self._pairs.newton_directions(gradients))
+        slopes = _dot(directions, gradients)
         is_descent = (self._pairs.counts > 0) & (slopes < 0)
         if not bool(is_descent[rows].all()):
-            directions = torch.where(is_descent[:, None], directions, -self._gradients)
-            slopes = _dot(directions, self._gradients)
+            directions = torch.where(is_descent[:, None], directions, -gradients)
+            slopes = _dot(directions, gradients)
         largest_change = directions.abs().amax(dim=1)
         steps = torch.where(
             is_descent, (LONGEST_STEP / largest_change).clamp(max=1.0), first_step / largest_change
@@ -146,6 +165,15 @@ class LBFGS:
         for row in (rows & (largest_change == 0)).nonzero().flatten().tolist():
             self._steps[row] = 0
             self.stopped[row] = self.stopped[row] or StopReason.CONVERGED
+
+    def _free(self, vectors: Tensor) -> Tensor:
+        """Vectors ``(B, n)`` without the pixels that the gradient presses against a limit."""
+        if self._limits is None:
+            return vectors
+        low, high = self._limits
+        is_pressed = (self.points <= low) & (self._gradients > 0)
+        is_pressed |= (self.points >= high) & (self._gradients < 0)
+        return vectors.masked_fill(is_pressed, 0.0)
 
     def _restart(self, rows: Tensor, reason: StopReason) -> None:
         """Go back to the last good image with no history and a smaller step; the second time, stop."""

@@ -138,6 +138,28 @@ class Objective:
     tv_scales: Tensor
     """``(B,)``."""
 
+    def residuals(self, terms: LossTerms) -> dict[str, Tensor]:
+        """How far each layer is from its target: a distance, over the target's own size.
+
+        ``|F - P| / |P|`` of content layers, ``|G/M - A/M_a| / |A/M_a|`` of style layers, in Frobenius norms:
+        0 where the target is met, 1 where all of it is missing. They do not depend on convention or weights.
+
+        Args:
+            terms: The losses of the same images.
+
+        Returns:
+            ``(B,)`` by ``content_`` or ``style_`` and the layer's name; not finite where the layer has no
+            weight, or its target is zero.
+        """
+        content = {
+            f"content_{layer}": _relative(losses, self.content_scales[layer], self.content_targets[layer])
+            for layer, losses in terms.content.items()
+        }
+        return content | {
+            f"style_{layer}": _relative(losses, self.style_scales[layer], self.style_targets[layer])
+            for layer, losses in terms.style.items()
+        }
+
     @property
     def layers(self) -> set[str]:
         """The layers whose responses :meth:`terms` needs."""
@@ -231,6 +253,11 @@ class Objective:
             for part in (self.content_targets, self.style_targets, self.content_scales, self.style_scales)
         )
         return Objective(content_targets, style_targets, content_scales, style_scales, self.tv_scales[kept])
+
+
+def _relative(losses: Tensor, scales: Tensor, targets: Tensor) -> Tensor:
+    """The distances that ``scales`` times their squares make losses of, over the targets' norms, ``(B,)``."""
+    return (losses.double() / scales.double() / _squares(targets).double()).sqrt()
 
 
 def _squares(values: Tensor) -> Tensor:

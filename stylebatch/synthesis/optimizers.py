@@ -19,6 +19,8 @@ class StopReason(StrEnum):
     """The budget of evaluations is spent."""
     CONVERGED = "converged"
     """The loss fell by less than the tolerance, or its gradient is zero."""
+    MATCHED = "matched"
+    """No layer's residual is larger than the recipe's tolerance of it."""
     NO_DESCENT = "no_descent"
     """No step along the gradient lowers the loss, not even after a restart with a smaller step."""
     NOT_FINITE = "not_finite"
@@ -104,7 +106,11 @@ class Adam:
     safer = 0.1
     """Factor on the learning rate after a loss that is not finite."""
 
-    def __init__(self, start: Tensor, learning_rate: float) -> None:
+    def __init__(
+        self, start: Tensor, learning_rate: float, limits: tuple[float, float] | None = None
+    ) -> None:
+        self._limits = limits
+        start = start if limits is None else start.clamp(*limits)
         self.points = start.clone()
         self.losses = torch.full_like(start[:, 0], torch.inf)
         self.stopped: list[StopReason | None] = [None] * len(start)
@@ -141,7 +147,9 @@ class Adam:
         mean_share = (1 - first**self._steps).clamp(min=1 - first)[:, None]
         square_share = (1 - second**self._steps).clamp(min=1 - second)[:, None]
         change = (self._mean / mean_share) / ((self._square / square_share).sqrt() + self.epsilon)
-        self._trial = torch.where(rows[:, None], self._trial - self._rates[:, None] * change, self._trial)
+        stepped = self._trial - self._rates[:, None] * change
+        stepped = stepped if self._limits is None else stepped.clamp(*self._limits)
+        self._trial = torch.where(rows[:, None], stepped, self._trial)
 
     def _restart(self, rows: Tensor) -> None:
         for row in rows.nonzero().flatten().tolist():

@@ -1,6 +1,6 @@
 """What is to be synthesized: problems, their solutions, and the tensors that a batch of them needs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,22 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What the published file keeps of the solver's image."""
+
+    pixels: Tensor
+    """Float32 ``(3, H, W)``, RGB, 0..255, on the CPU."""
+    clipped_fraction: float
+    """The share of values that were outside 0..255 and had to be clipped."""
+    achieved: Mapping[str, float]
+    """What it has of what the recipe asks of its appearance."""
+
+
+Publish = Callable[[Tensor, int], Published]
+"""From the solver's image ``(3, H, W)`` on the CPU, and which of the problems it solves."""
+
+
+@dataclass(frozen=True)
 class Solution:
     """A picture, its losses and how it was reached. Losses are those of the published picture."""
 
@@ -54,8 +70,18 @@ class Solution:
     """The loss of the solver's last image, before it was clipped and quantised."""
     loss_curve: tuple[float, ...]
     """The loss of the best image after each evaluation; the first is the start image's."""
+    layer_residuals: Mapping[str, float]
+    """How far each layer is from its target, over the target's size, by the same names; layers with a
+    weight and a target that is not zero."""
+    loss_change: float
+    """The fall of the loss over the last 20 evaluations (or as many as there were), over the last loss; not
+    a number after a single evaluation or none."""
     clipped_fraction: float
     """The share of the solver's pixel values outside 0..255."""
+    adjusted_clipped_fraction: float
+    """The share that was still, or again, outside after its appearance was adjusted."""
+    achieved: Mapping[str, float]
+    """What the published picture has of what the recipe asks of its appearance."""
     evaluations: int
     """Forward and backward passes used, at the picture's own size."""
     smaller_evaluations: tuple[int, ...]

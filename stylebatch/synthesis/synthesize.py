@@ -7,16 +7,16 @@ from itertools import chain
 from torch import Tensor
 from torch.nn import functional
 
-from stylebatch.recipe import Recipe
-from stylebatch.synthesis.batch import Batch, Publish
-from stylebatch.synthesis.problems import Problem, Solution, check_alike
+from stylebatch.synthesis.batch import Batch
+from stylebatch.synthesis.bounds import HIGH, LOW, outside_fraction
+from stylebatch.synthesis.problems import Problem, Publish, Published, Solution, check_alike
 from stylebatch.synthesis.state import ImageState, OfferStates, TakeStates
 from stylebatch.synthesis.vgg import VGG19
 
 
-def clip_and_round(image: Tensor, recipe: Recipe) -> Tensor:
+def clip_and_round(image: Tensor, number: int) -> Published:
     """What an 8-bit file keeps of an image ``(3, H, W)``."""
-    return image.round().clamp(0, 255)
+    return Published(image.round().clamp(LOW, HIGH), outside_fraction(image), {})
 
 
 def offer_nothing(take_states: TakeStates) -> None:
@@ -39,7 +39,8 @@ def synthesize(
     Args:
         network: The VGG-19; its device is where the work is done.
         problems: At least one. All have the same shapes, target layers and ``recipe.shared_settings``.
-        publish: What the published file keeps of an image; losses are measured on that.
+        publish: What the published file keeps of the image of the problem of that number, from 0; losses are
+            measured on that.
         on_evaluation: Called after each with how many of ``recipe.scales * recipe.iterations`` evaluations
             are behind; those that a smaller size did not use count, too.
         resume: Where each problem stood when its state was taken, in order, all at the same size and number

@@ -180,7 +180,7 @@ def test_neither_content_nor_style(opened: Any) -> None:
         ({"style": ["s3://a"]}, "style: 's3://a' names no bucket"),
         (
             {**ONE, "start": ["noisy"]},
-            "start is 'noisy'; it must be noise, content, recoloured, or the location",
+            "start is 'noisy'; it must be noise, content, recoloured, scrambled, or",
         ),
         ({**ONE, "start": ["ftp://h/a.png"]}, "start: ftp:// locations are not supported"),
         ({**ONE, "style_weight": [float("nan")]}, "style_weight is nan; it must be a finite number"),

@@ -71,4 +71,20 @@ def solution() -> Solution:
     """A picture that nobody had to compute."""
     image = torch.arange(3 * 20 * 32, dtype=torch.float32).view(3, 20, 32).remainder(256)
     layers = {"content_conv4_2": 2.0, "style_conv1_1": 1.0}
-    return Solution(image, 3.0, 2.0, 1.0, layers, 2.9, (9.0, 4.0, 2.9), 0.125, 3, (), StopReason.ITERATIONS)
+    return Solution(
+        image=image,
+        loss=3.0,
+        content_loss=2.0,
+        style_loss=1.0,
+        layer_losses=layers,
+        solver_loss=2.9,
+        loss_curve=(9.0, 4.0, 2.9),
+        layer_residuals={"content_conv4_2": 0.2, "style_conv1_1": 0.1},
+        loss_change=2.1,
+        clipped_fraction=0.125,
+        adjusted_clipped_fraction=0.0625,
+        achieved={"mean_luminance": 0.5},
+        evaluations=3,
+        smaller_evaluations=(),
+        stop_reason=StopReason.ITERATIONS,
+    )

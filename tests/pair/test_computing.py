@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from stylebatch.pair.computing import ComputeThread
+from stylebatch.pair.computing import ComputeThread, transfer_threads
 
 
 def test_work_is_done_in_one_thread() -> None:
@@ -34,6 +34,23 @@ def test_a_renewed_thread_is_another_with_the_same_settings() -> None:
         first, threads = compute.run(renewing)
         assert (compute.run(threading.get_ident) != first, threads) == (True, 3)
         assert compute.run(torch.get_num_threads) == 3
+
+
+def test_threads_that_transfer_work_alone_and_leave_the_compute_thread_its_helpers() -> None:
+    """torch keeps the number that any thread was given last, and gives it to threads that are new to it."""
+
+    def helped() -> int:
+        torch.ones(100_000).add_(1)
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(2,)) as executor:
+        compute = ComputeThread(executor)
+        with transfer_threads(2) as transfer:
+            assert transfer.submit(helped).result() == 1
+            assert compute.run(helped) == 2
+            compute.run(compute.renew)
+            assert transfer.submit(helped).result() == 1
+            assert compute.run(helped) == 2
 
 
 def test_two_threads_never_compute_at_once() -> None:

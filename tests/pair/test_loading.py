@@ -17,6 +17,7 @@ from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.problems import white_noise
 from stylebatch.synthesis.recolouring import recoloured
+from stylebatch.synthesis.scrambling import phase_scrambled
 
 PairMaker = Callable[..., Pair]
 
@@ -200,7 +201,7 @@ class TestErrors:
 
     def test_nothing_is_no_pair(self) -> None:
         with pytest.raises(SynthesisError, match="needs a content image, a style image or both"):
-            size_sources(Recipe(), None, [], None)
+            size_sources(Recipe(), None, [], {})
 
 
 class MeetingStore(MemoryStore):
@@ -240,3 +241,36 @@ class TestLoader:
         for content in ("c", "d", "c"):
             loader.load(make_pair(content))
         assert store.calls("get_range") == ["/in/c.png", "/in/d.png", "/in/c.png"]
+
+
+class TestCrops:
+    def test_a_part_of_the_content_is_used_and_resized(
+        self, store: MemoryStore, make_pair: PairMaker
+    ) -> None:
+        whole = load(store, make_pair("c", "s", size=64))
+        part = load(store, make_pair("c", "s", size=20, content_crop=[10, 8, 20, 16]))
+        assert whole.content is not None
+        assert part.content is not None
+        assert torch.equal(part.content.pixels, whole.content.pixels[:, 8:24, 10:30])
+        assert part.start.shape == (3, 16, 20)
+        assert part.content.sha256 == whole.content.sha256
+        assert part.content.crop == (10, 8, 20, 16)
+
+    def test_a_part_of_every_style_is_used(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        loaded = load(store, make_pair("c", "s", "t", style_size=30, style_crop=[0, 0, 30, 20]))
+        assert shapes(loaded)[1:] == [(3, 20, 30), (3, 20, 30)]
+
+    @pytest.mark.parametrize("crop", [[50, 0, 20, 20], [0, 40, 20, 20], [0, 0, 65, 48]])
+    def test_a_part_that_is_not_inside_is_refused_by_name(
+        self, store: MemoryStore, make_pair: PairMaker, crop: list[int]
+    ) -> None:
+        with pytest.raises(PictureError, match=r"/in/c\.png: the crop .* is not inside .* 64 x 48 pixels"):
+            load(store, make_pair("c", "s", content_crop=crop))
+
+
+def test_a_scrambled_start_is_the_content_with_other_phases(store: MemoryStore, make_pair: PairMaker) -> None:
+    loaded = load(store, make_pair("c", "s", start="scrambled", seed=5))
+    assert loaded.content is not None
+    assert torch.equal(loaded.start, phase_scrambled(loaded.content.pixels, 5))
+    with pytest.raises(SynthesisError, match="starts from the content"):
+        load(store, make_pair(None, "s", start="scrambled"))

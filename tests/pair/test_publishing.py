@@ -103,7 +103,12 @@ class TestFacts:
     def test_names_have_no_folders(self) -> None:
         pair = Pair("x", 0, "s3://bucket/private/me.png", ("/home/me/a.png", "/b.png"), stylebatch.Recipe())
         names = {"pair_id": "x", "content_name": "me.png", "style_names": ["a.png", "b.png"]}
-        assert source_names(pair) == names | {"start": "noise", "weights": "caffe"}
+        assert source_names(pair) == names | {
+            "start": "noise",
+            "weights": "caffe",
+            "histogram": None,
+            "spectrum": None,
+        }
         assert source_names(Pair("x", 0, None, (), stylebatch.Recipe()))["content_name"] is None
 
 

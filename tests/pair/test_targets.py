@@ -153,3 +153,12 @@ def test_parts_that_are_not_there_have_no_targets(problem_of: Any) -> None:
 def test_shares_that_do_not_fit_are_refused(problem_of: Any) -> None:
     with pytest.raises(SynthesisError, match="style_blend has 3 numbers for 2 style images"):
         problem_of(TargetCache(0), "c", "s", "t", style_blend=[1, 2, 3])
+
+
+def test_two_parts_of_one_image_are_two_images(problem_of: Any) -> None:
+    """Of the same size and from the same file: only the crop tells them apart."""
+    cache = TargetCache(CAPACITY)
+    left, _ = problem_of(cache, "c", "s", content_crop=[0, 0, 32, 48])
+    right, passes = problem_of(cache, "c", "s", content_crop=[32, 0, 32, 48])
+    assert passes == 1
+    assert not torch.equal(left.targets.content["conv4_2"], right.targets.content["conv4_2"])

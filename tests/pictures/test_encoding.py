@@ -1,15 +1,17 @@
 """Pixels to published files: a reader gets what was promised, and the same work gives the same file."""
 
+import json
 from io import BytesIO
 
 import numpy as np
 import pytest
+import tifffile
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile
 
 from stylebatch.errors import PictureError
-from stylebatch.pictures import decode
+from stylebatch.pictures import decode, read_provenance
 from stylebatch.pictures.encoding import as_published, encode, to_pillow, to_tensor
 from stylebatch.recipe import FIELDS, FILE_SUFFIXES, field_rule
 
@@ -24,6 +26,32 @@ def noise(height: int = 37, width: int = 53) -> torch.Tensor:
 def test_every_format_of_the_recipe_has_a_suffix() -> None:
     assert set(FILE_SUFFIXES) == set(field_rule("format").allowed.removeprefix("one of ").split(", "))
     assert FIELDS["format"].default in FILE_SUFFIXES
+
+
+def test_tiff_keeps_16_bits_and_says_what_they_mean() -> None:
+    data = encode(noise(), "tiff", 95, PROVENANCE)
+    levels = tifffile.imread(BytesIO(data))
+    assert levels.dtype == np.uint16
+    promised = as_published(noise(), "tiff", 95)
+    assert torch.equal(torch.from_numpy(levels.astype(np.float32) / 257).permute(2, 0, 1), promised)
+    assert (promised - noise().clamp(0, 255)).abs().max() <= 0.5 / 257 + 1e-5
+    with Image.open(BytesIO(data)) as picture:
+        assert ImageCms.getProfileDescription(picture_profile(picture)).startswith("sRGB")
+    assert read_provenance(data, "x") == json.loads(json.dumps(PROVENANCE))
+
+
+def test_a_tiff_is_shown_as_it_is_by_readers_of_8_bits() -> None:
+    read = to_tensor(decode(encode(noise(), "tiff", 95, PROVENANCE), "x"))
+    assert (read - as_published(noise(), "png", 95)).abs().max() <= 1
+
+
+def test_png_declares_its_transfer_function() -> None:
+    with Image.open(BytesIO(encode(noise(), "png", 95, PROVENANCE))) as picture:
+        assert picture.info["srgb"] == 0
+
+
+def picture_profile(picture: Image.Image) -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(BytesIO(picture.info["icc_profile"]))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +143,7 @@ def test_only_rgb_pictures_become_tensors() -> None:
 
 
 def test_an_unknown_format_and_a_size_beyond_jpeg_are_refused() -> None:
-    with pytest.raises(PictureError, match="there is no format 'gif'; the formats are png, jpeg, npy"):
+    with pytest.raises(PictureError, match="there is no format 'gif'; the formats are png, jpeg, tiff, npy"):
         encode(noise(), "gif", 95, {})
     with pytest.raises(PictureError, match="66000 x 1 pixels cannot be written as JPEG"):
         encode(torch.zeros(3, 1, 66_000), "jpeg", 95, {})

@@ -44,7 +44,7 @@ def test_files_say_how_they_were_made(name: str) -> None:
 def test_the_text_is_canonical_json() -> None:
     canonical = json.dumps(PROVENANCE, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     with Image.open(BytesIO(encode(PIXELS, "png", 90, PROVENANCE))) as picture:
-        assert picture.info == {"stylebatch": canonical}
+        assert picture.info == {"stylebatch": canonical, "srgb": 0}
     with Image.open(BytesIO(encode(PIXELS, "jpeg", 90, PROVENANCE))) as picture:
         assert picture.info["comment"] == b"stylebatch:" + canonical.encode()
 

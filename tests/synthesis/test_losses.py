@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from unchanged import as_it_is
 
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import Recipe
@@ -40,7 +41,7 @@ def image(seed: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
 def losses_of(network: VGG19, problem: Problem) -> Solution:
     """The losses of the start image itself, through the public way."""
     unchanged = replace(problem, recipe=problem.recipe.replace({"iterations": 0}))
-    return synthesize(network, [unchanged], publish=lambda image, recipe: image)[0]
+    return synthesize(network, [unchanged], publish=as_it_is)[0]
 
 
 # --- literal transcriptions
@@ -280,7 +281,7 @@ def test_images_of_a_batch_have_their_own_targets_and_factors(
         make_problem(network64, recipe, image(2 + i), image(7 + i, 30 + i, 30), start=image(12 + i))
         for i, recipe in enumerate(recipes)
     ]
-    together = synthesize(network64, problems, publish=lambda image, recipe: image)
+    together = synthesize(network64, problems, publish=as_it_is)
     for solution, problem in zip(together, problems, strict=True):
         alone = losses_of(network64, problem)
         assert solution.loss == pytest.approx(alone.loss, rel=1e-12)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from unchanged import as_it_is
 
 from stylebatch.errors import SynthesisError
 from stylebatch.recipe import Recipe
@@ -57,9 +58,9 @@ def test_each_size_starts_from_the_change_that_the_smaller_one_made(network: VGG
         else:
             start = size.start
         alone = replace(size, smaller=None, start=start)
-        (expected,) = synthesize(network, [alone], publish=lambda image, recipe: image)
+        (expected,) = synthesize(network, [alone], publish=as_it_is)
         carried = expected.image
-    (solution,) = synthesize(network, [problem], publish=lambda image, recipe: image)
+    (solution,) = synthesize(network, [problem], publish=as_it_is)
     assert torch.equal(solution.image, expected.image)
     assert solution.loss_curve == expected.loss_curve
     assert (solution.evaluations, solution.smaller_evaluations) == (6, (6, 6))
@@ -69,7 +70,7 @@ def test_from_noise_the_smaller_picture_itself_is_enlarged(
     network: VGG19, scaled: Callable[..., Problem]
 ) -> None:
     problem = scaled("coffee", "retina", start="noise", iterations=1)
-    (solution,) = synthesize(network, [problem], publish=lambda image, recipe: image)
+    (solution,) = synthesize(network, [problem], publish=as_it_is)
     first, second, _ = problem.sizes  # one evaluation leaves every size where it starts
     larger = functional.interpolate(first.start[None], second.start.shape[1:], mode="bicubic")
     larger = functional.interpolate(larger, problem.start.shape[1:], mode="bicubic")

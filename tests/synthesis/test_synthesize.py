@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from unchanged import as_it_is
 
 from stylebatch import design
 from stylebatch.errors import SynthesisError
@@ -21,7 +22,7 @@ from stylebatch.recipe import PAPER_STYLE_LAYERS, Recipe
 from stylebatch.synthesis.batch import TOLERANCE_WINDOW
 from stylebatch.synthesis.gradients import LossGradient
 from stylebatch.synthesis.optimizers import StopReason
-from stylebatch.synthesis.problems import Problem, Solution, batch_objective, white_noise
+from stylebatch.synthesis.problems import Problem, Published, Solution, batch_objective, white_noise
 from stylebatch.synthesis.synthesize import clip_and_round, synthesize
 from stylebatch.synthesis.targets import Targets
 from stylebatch.synthesis.vgg import VGG19
@@ -107,9 +108,9 @@ def test_a_batch_gives_each_image_what_it_gets_alone_in_float64(
         content_layers=["conv2_2"],
         style_layers=["conv1_1", "conv2_1"],
     )
-    together = synthesize(network64, problems, publish=lambda image, recipe: image)
+    together = synthesize(network64, problems, publish=as_it_is)
     for problem, solution in zip(problems, together, strict=True):
-        (alone,) = synthesize(network64, [problem], publish=lambda image, recipe: image)
+        (alone,) = synthesize(network64, [problem], publish=as_it_is)
         assert (solution.evaluations, solution.stop_reason) == (alone.evaluations, alone.stop_reason)
         assert solution.loss_curve == pytest.approx(alone.loss_curve, rel=1e-6)
         torch.testing.assert_close(solution.image, alone.image, rtol=0, atol=1e-3)  # grey levels
@@ -199,7 +200,7 @@ def test_the_first_loss_of_the_curve_is_the_start_image_s(
     network: VGG19, pair: tuple[Tensor, Tensor], make_problem: MakeProblem
 ) -> None:
     problem = make_problem(network, Recipe(iterations=1), *pair)
-    (solution,) = synthesize(network, [problem], publish=lambda image, recipe: image)
+    (solution,) = synthesize(network, [problem], publish=as_it_is)
     assert torch.equal(solution.image, problem.start)
     assert solution.loss == pytest.approx(solution.loss_curve[0], rel=1e-6)
 
@@ -255,7 +256,7 @@ def test_a_loss_that_is_not_finite_again_ends_with_the_last_good_image(
 ) -> None:
     network = FailingNetwork(bundled, row=0, evaluations=(6, 7))
     recipe = Recipe(iterations=16, optimizer=optimizer)
-    (solution,) = synthesize(network, [make_problem(network, recipe, *pair)], publish=lambda image, _: image)
+    (solution,) = synthesize(network, [make_problem(network, recipe, *pair)], publish=as_it_is)
     assert (solution.stop_reason, solution.evaluations) == (StopReason.NOT_FINITE, 7)
     assert solution.loss == pytest.approx(solution.loss_curve[4], rel=1e-5)
     assert solution.solver_loss == solution.loss_curve[4]
@@ -281,14 +282,15 @@ def test_losses_are_those_of_the_published_picture(
     recipe = Recipe(iterations=10, tv_weight=1.0)
     problem = make_problem(network, recipe, *pair)
 
-    def publish(image: Tensor, given: Recipe) -> Tensor:
-        assert given == recipe
-        return (image / 36).round().clamp(0, 7) * 36
+    def publish(image: Tensor, number: int) -> Published:
+        assert number == 0
+        return Published((image / 36).round().clamp(0, 7) * 36, 0.5, {"levels": 8})
 
     (solution,) = synthesize(network, [problem], publish=publish)
     assert set((solution.image / 36).unique().tolist()) <= set(range(8))
     unchanged = Problem(recipe.replace({"iterations": 0}), problem.targets, solution.image)
-    (again,) = synthesize(network, [unchanged], publish=lambda image, _: image)
+    (again,) = synthesize(network, [unchanged], publish=as_it_is)
+    assert (solution.adjusted_clipped_fraction, solution.achieved) == (0.5, {"levels": 8})
     assert solution.loss == pytest.approx(again.loss, rel=1e-6)
     assert solution.layer_losses == pytest.approx(again.layer_losses, rel=1e-6)
     assert abs(solution.loss / solution.solver_loss - 1) > 0.01
@@ -340,7 +342,7 @@ def test_the_clipped_fraction_counts_the_solver_s_pixels_out_of_range(network: V
 
 def test_clip_and_round_keeps_what_eight_bits_hold() -> None:
     image = torch.tensor([[[-5.0, 0.4, 0.6, 254.6, 300.0]]])
-    assert clip_and_round(image, Recipe()).flatten().tolist() == [0, 0, 1, 255, 255]
+    assert clip_and_round(image, 0).pixels.flatten().tolist() == [0, 0, 1, 255, 255]
 
 
 def test_white_noise_is_uniform_and_seeded() -> None:

@@ -1,0 +1,105 @@
+"""A set of pictures given the mean appearance of the set: the manifest of a second run over a finished one.
+
+What a set has in common is known only when all of it is there. So a first job makes the pictures; the
+manifest made here starts from each of them, evaluates nothing, and gives it the histogram or the luminance
+that is the mean of all. Content, style and recipe stay, so that the losses of the changed pictures are
+measured too.
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from stylebatch.errors import JobError
+from stylebatch.objectstore import ObjectStore
+from stylebatch.pictures import decode, fetch
+from stylebatch.pictures.appearance import Pixels, at_ranks, luminance_moments, sorted_values
+from stylebatch.recipe import FIELDS
+from stylebatch.results import RESULT_SCHEMA
+
+REFERENCE_SIDE = 256
+"""Width and height in pixels of the picture that holds the mean histogram."""
+
+
+def mean_histogram(pictures: Iterable[Pixels]) -> bytes:
+    """A picture whose channels have the mean histogram of several: at each rank the mean of their values.
+
+    Args:
+        pictures: Each ``(H, W, 3)``, sRGB values, 0..1; all count alike, whatever their sizes.
+
+    Returns:
+        A PNG file, the darkest values first.
+    """
+    total, count = np.zeros((REFERENCE_SIDE**2, 3)), 0
+    for pixels in pictures:
+        total += at_ranks(sorted_values(pixels, "srgb"), REFERENCE_SIDE**2)
+        count += 1
+    levels = np.rint(255 * total / max(count, 1)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(levels.reshape(REFERENCE_SIDE, REFERENCE_SIDE, 3)).save(file, "PNG")
+    return file.getvalue()
+
+
+def mean_luminance(pictures: Iterable[Pixels], light: str) -> tuple[float, float]:
+    """The mean of the pictures' mean luminances, and that of their RMS contrasts."""
+    means, contrasts = zip(*(luminance_moments(pixels, light) for pixels in pictures), strict=True)
+    return float(np.mean(means)), float(np.mean(contrasts))
+
+
+def stored_pictures(store: ObjectStore, results: pa.Table) -> Iterator[Pixels]:
+    """The published pictures of results that have one, in order, one at a time.
+
+    Raises:
+        JobError: No row has a picture that can be changed.
+    """
+    for row in _finished(results):
+        picture = decode(fetch(store, row["image"]), row["image"])
+        yield np.asarray(picture).astype(np.float64) / 255
+
+
+def equated_table(results: pa.Table, appearance: Mapping[str, Any]) -> pa.Table:
+    """The manifest that gives every picture of a job the same appearance.
+
+    Args:
+        results: Of the job; failed rows are left out.
+        appearance: Recipe fields that say it, as ``{"histogram": URI}``.
+
+    Returns:
+        A row for each picture with its recipe, but that it starts from the picture, evaluates nothing and has
+        the appearance; and the manifest's own columns.
+
+    Raises:
+        JobError: No row has a picture that can be changed.
+    """
+    rows = list(_finished(results))
+    changes = {"iterations": 0, "scales": 1, **appearance}
+    columns = {name: [row[name] for row in rows] for name in ("pair_id", "content", "style")}
+    columns["style"] = [styles or None for styles in columns["style"]]
+    columns |= {name: [changes.get(name, row[name]) for row in rows] for name in FIELDS}
+    columns["start"] = [row["image"] for row in rows]
+    own = [name for name in results.column_names if name not in RESULT_SCHEMA.names]
+    table = pa.table(
+        {name: pa.array(values, RESULT_SCHEMA.field(name).type) for name, values in columns.items()}
+    )
+    places = pa.array([number for number, row in enumerate(results.to_pylist()) if _is_changeable(row)])
+    for name in own:
+        table = table.append_column(results.schema.field(name), results.column(name).take(places))
+    return table
+
+
+def _finished(results: pa.Table) -> Iterator[Mapping[str, Any]]:
+    rows = [row for row in results.to_pylist() if _is_changeable(row)]
+    if not rows:
+        raise JobError(
+            "no row of these results has a picture that can be changed; pictures in png, jpeg and tiff can, "
+            "npy cannot"
+        )
+    yield from rows
+
+
+def _is_changeable(row: Mapping[str, Any]) -> bool:
+    return bool(row["status"] == "ok" and row["format"] != "npy")
