@@ -1,4 +1,4 @@
-"""Manifests that this project makes itself: the demo's."""
+"""Manifests that this project makes: the demo's, and those of stimulus sets."""
 
 from stylebatch.design.demo import DEMO_PAIRS, DEMO_RECIPE, DemoPair, demo_table, write_demo
 
