@@ -1,4 +1,4 @@
-"""A stimulus set from its design file to a verified output: real Ray, real weights, and tampering that is caught."""
+"""A stimulus set from its design file to a verified output; tampering is caught. Real Ray, real weights."""
 
 import io
 import subprocess
