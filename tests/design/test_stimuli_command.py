@@ -1,0 +1,71 @@
+"""``stylebatch design stimuli``: what it writes and what it prints."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+from inmemory import picture_bytes
+
+from stylebatch.cli.stimuli import add_stimuli
+from stylebatch.errors import DesignError
+from stylebatch.manifest import open_manifest
+from stylebatch.storage import LocalStore
+
+DESIGN = """
+name: command-1
+recipe: {size: 32, iterations: 2}
+factors:
+  content: {cat: cat.png, boat: boat.png}
+  ratio: [1e-3, 1e-4]
+crop: {width: 24, height: 20}
+foils:
+  - {kind: crop}
+participants: {count: 2, order: seeded}
+"""
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    add_stimuli(parser.add_subparsers())
+    options = parser.parse_args(["stimuli", *arguments])
+    code = options.command(options)
+    assert isinstance(code, int)
+    return code
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with ``design.yaml`` and its two pictures."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "design.yaml").write_text(DESIGN)
+    (tmp_path / "cat.png").write_bytes(picture_bytes(60, 40, 1))
+    (tmp_path / "boat.png").write_bytes(picture_bytes(30, 40, 2))
+    return tmp_path
+
+
+def test_it_writes_and_says_what_is_balanced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("design.yaml", "-o", "set.parquet") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:-1] == [
+        "set.parquet: 6 rows: 4 of 4 cells, 2 foils",
+        f"{folder}/set-orders.tsv: 2 participants, 6 trials each",
+        "Balance:",
+        "  content: cat 2, boat 2",
+        "  ratio: 1e-3 2, 1e-4 2",
+        "  cells: 4 of 4, 1 rows each",
+        "  foils: crop 2",
+        "  confounded: nothing; every factor is independent of each other one and of every two others",
+        "  orders: each stimulus 0 to 1 times at each place",
+        "Note: foil crop of content: the crops of boat overlap what the cells use, or one another",
+    ]
+    assert lines[-1].startswith("Next: ")
+    assert lines[-1].endswith(" run set.parquet --output OUT")
+    assert open_manifest(LocalStore(), f"{folder}/set.parquet").num_rows == 6
+    assert len((folder / "set-orders.tsv").read_text().splitlines()) == 13
+
+
+def test_what_cannot_be_made_is_not_begun(folder: Path) -> None:
+    (folder / "design.yaml").write_text(DESIGN.replace("24", "31"))
+    with pytest.raises(DesignError, match=r"31 x 20 at \[0, 0\] does not fit into .*/boat.png, which is 30 x 40"):
+        run("design.yaml", "-o", "set.parquet")
+    assert not (folder / "set.parquet").exists()
