@@ -33,7 +33,7 @@ def design_stimuli(options: argparse.Namespace) -> int:
     balance = stimuli.balance
     print(f"{options.output}: {contents_line(balance)}")
     if orders and balance.orders:
-        print(f"{orders}: {balance.orders.participants} participants, {balance.rows} trials each")
+        print(f"{orders}: participants: {balance.orders.participants}, trials of each: {balance.rows}")
     print("Balance:")
     for line in balance_lines(balance):
         print(f"  {line}")

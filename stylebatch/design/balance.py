@@ -144,7 +144,7 @@ def confoundings(factors: Sequence[Factor], chosen: Sequence[Combination]) -> tu
     codes = np.array(chosen, dtype=np.int64)
     places = [i for i in range(len(factors)) if len(np.unique(codes[:, i])) > 1]
     alone = {
-        (i, j): cramers_v(codes[:, i], codes[:, j]) for i, j in itertools.permutations(places, 2) if i < j
+        (i, j): cramers_v(codes[:, i], codes[:, j]) for i, j in itertools.combinations(places, 2)
     }
     found = [
         _confounding(factors, codes, i, (j,), strength)

@@ -12,14 +12,14 @@ MOST_LISTED = 8
 def contents_line(balance: Balance) -> str:
     """How many rows a set has, and of what."""
     foils = sum(number for _, number in balance.foils)
-    return f"{balance.rows} rows: {balance.rows - foils} of {balance.cells} cells, {foils} foils"
+    return f"{balance.rows} rows: {balance.rows - foils} of {balance.cells} cells, {foils} of foils"
 
 
 def balance_lines(balance: Balance) -> Iterator[str]:
     """What is balanced in a set, and what is confounded with what."""
     for name, counts in balance.levels:
         yield f"{name}: " + ", ".join(f"{label} {number}" for label, number in counts)
-    yield f"cells: {balance.cells} of {balance.possible_cells}, {_times(balance.rows_per_cell)} rows each"
+    yield f"cells: {balance.cells} of {balance.possible_cells}, rows in each: {_range(balance.rows_per_cell)}"
     if balance.fraction:
         yield from _fraction_lines(balance.fraction, [name for name, _ in balance.levels])
     elif balance.missing:
@@ -71,11 +71,15 @@ def _order_lines(orders: OrderBalance) -> Iterator[str]:
 
 
 def _spread(places: Range, followers: Range | None) -> str:
-    after = f", {_times(followers)} times directly after each other one" if followers else ""
-    return f"{_times(places)} times at each place{after}"
+    after = f", {_often(followers)} directly after each other one" if followers else ""
+    return f"{_often(places)} at each place{after}"
 
 
-def _times(numbers: Range) -> str:
+def _often(numbers: Range) -> str:
+    return {(1, 1): "once", (2, 2): "twice"}.get(numbers, f"{_range(numbers)} times")
+
+
+def _range(numbers: Range) -> str:
     fewest, most = numbers
     return str(fewest) if fewest == most else f"{fewest} to {most}"
 

@@ -120,8 +120,8 @@ def _fields(foil: Foil, cell: Cell, is_alone: bool) -> dict[str, Any]:
     """The recipe of a foil: the cell's as it looks, its own start and end."""
     sizes_itself = any(foil.recipe.get(name) is not None for name in SIZE_FIELDS)
     left_out = OWN_FIELDS | (frozenset(SIZE_FIELDS) if sizes_itself else frozenset())
-    fields = {name: value for name, value in cell.fields.items() if name not in left_out} | foil.recipe
-    fields |= {"start": STARTS[foil.kind], "iterations": 0, "scales": 1}
+    fields = {name: value for name, value in cell.fields.items() if name not in left_out}
+    fields |= {**foil.recipe, "start": STARTS[foil.kind], "iterations": 0, "scales": 1}
     fields |= _boxes(foil, cell, is_alone)
     if is_alone and fields.get("content_weight") == 0:
         fields["content_weight"] = 1.0  # without a style, something must be left to measure

@@ -86,11 +86,11 @@ class TestLines:
             foils=[{"kind": "noise"}],
             participants={"count": 6, "order": "latin-square"},
         )
-        assert contents_line(found.balance) == "10 rows: 8 of 4 cells, 2 foils"
+        assert contents_line(found.balance) == "10 rows: 8 of 4 cells, 2 of foils"
         assert [*balance_lines(found.balance)] == [
             "content: cat 4, boat 4",
             "style: wave 4, scream 4",
-            "cells: 4 of 4, 2 rows each",
+            "cells: 4 of 4, rows in each: 2",
             "foils: noise 2",
             "confounded: nothing; every factor is independent of each other one and of every two others",
             "orders: each stimulus 1 to 2 times at each place, 1 to 2 times directly after each other one",
@@ -103,7 +103,7 @@ class TestLines:
         assert found[:4] == [
             "content: cat 1, boat 2",
             "style: wave 1, scream 2",
-            "cells: 3 of 4, 1 rows each",
+            "cells: 3 of 4, rows in each: 1",
             "missing: cat_wave",
         ]
         assert found[4] == "confounded partly: content with style (Cramér's V 0.50)"
@@ -111,7 +111,7 @@ class TestLines:
     def test_of_a_fraction(self) -> None:
         found = lines(factors=factors(size=[32, 64]), crossing={"fraction": "1/2"})
         assert found[3:] == [
-            "cells: 4 of 8, 1 rows each",
+            "cells: 4 of 8, rows in each: 1",
             "fraction: of resolution 3; with levels counted from 0, content + style + size is a multiple of 2",
             "given up for it: content x style x size; a part of each is confounded with the rest of it",
             "confounded completely: content with style x size (Cramér's V 1.00)",
@@ -122,7 +122,7 @@ class TestLines:
     def test_of_blocks(self) -> None:
         found = lines(participants={"count": 2, "order": "blocked", "blocks": "style"}, replicates=3)
         assert found[-2:] == [
-            "orders: each block 1 times at each place, 1 times directly after each other one",
+            "orders: each block once at each place, once directly after each other one",
             "orders: each stimulus 0 to 2 times at each place",
         ]
 
@@ -136,5 +136,5 @@ class TestLines:
     def test_complete_orders_are_even(self) -> None:
         found = lines(participants={"count": 8, "order": "latin-square"})
         assert found[-1] == (
-            "orders: each stimulus 2 times at each place, 2 times directly after each other one"
+            "orders: each stimulus twice at each place, twice directly after each other one"
         )

@@ -47,12 +47,12 @@ def test_it_writes_and_says_what_is_balanced(folder: Path, capsys: pytest.Captur
     assert run("design.yaml", "-o", "set.parquet") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:-1] == [
-        "set.parquet: 6 rows: 4 of 4 cells, 2 foils",
-        f"{folder}/set-orders.tsv: 2 participants, 6 trials each",
+        "set.parquet: 6 rows: 4 of 4 cells, 2 of foils",
+        f"{folder}/set-orders.tsv: participants: 2, trials of each: 6",
         "Balance:",
         "  content: cat 2, boat 2",
         "  ratio: 1e-3 2, 1e-4 2",
-        "  cells: 4 of 4, 1 rows each",
+        "  cells: 4 of 4, rows in each: 1",
         "  foils: crop 2",
         "  confounded: nothing; every factor is independent of each other one and of every two others",
         "  orders: each stimulus 0 to 1 times at each place",
