@@ -23,16 +23,17 @@ def design_stimuli(options: argparse.Namespace) -> int:
     """Make the manifest of a stimulus set, and say what is balanced and what is confounded."""
     from stylebatch.design.balance_lines import balance_lines, contents_line
     from stylebatch.design.design_file import read_design
-    from stylebatch.design.stimuli import make_stimuli, write_stimuli
+    from stylebatch.design.stimuli import make_stimuli, orders_location, write_stimuli
     from stylebatch.objectstore import resolve_uri
     from stylebatch.storage import UriStore
 
     store = UriStore()
     stimuli = make_stimuli(store, read_design(store, options.design))
-    orders = write_stimuli(store, resolve_uri(options.output), stimuli)
+    write_stimuli(store, resolve_uri(options.output), stimuli)
     balance = stimuli.balance
     print(f"{options.output}: {contents_line(balance)}")
-    if orders and balance.orders:
+    if balance.orders:
+        orders = orders_location(options.output)
         print(f"{orders}: participants: {balance.orders.participants}, trials of each: {balance.rows}")
     print("Balance:")
     for line in balance_lines(balance):

@@ -143,9 +143,7 @@ def confoundings(factors: Sequence[Factor], chosen: Sequence[Combination]) -> tu
     """
     codes = np.array(chosen, dtype=np.int64)
     places = [i for i in range(len(factors)) if len(np.unique(codes[:, i])) > 1]
-    alone = {
-        (i, j): cramers_v(codes[:, i], codes[:, j]) for i, j in itertools.combinations(places, 2)
-    }
+    alone = {(i, j): cramers_v(codes[:, i], codes[:, j]) for i, j in itertools.combinations(places, 2)}
     found = [
         _confounding(factors, codes, i, (j,), strength)
         for (i, j), strength in alone.items()
@@ -179,13 +177,13 @@ def _together(codes: Codes, places: Iterable[int]) -> Codes:
 def _tells(known: Codes, asked: Codes) -> bool:
     """Whether each level of the one goes with one level of the other."""
     pairs = np.unique(np.stack([known, asked]), axis=1)
-    return pairs.shape[1] == len(np.unique(known))
+    return bool(pairs.shape[1] == len(np.unique(known)))
 
 
 def cramers_v(first: Codes, second: Codes) -> float:
-    """Cramér's V of two classifications of the same cells: 0 if they are independent, 1 if one gives the other.
+    """Cramér's V of two classifications of the same cells: 0 if independent, 1 if one gives the other.
 
-    Levels that do not occur are left out; with a single level on one side there is nothing to tell, and V is 0.
+    Levels that do not occur are left out; with a single level on one side nothing is to tell: 0.
     """
     _, rows = np.unique(first, return_inverse=True)
     _, columns = np.unique(second, return_inverse=True)
@@ -210,14 +208,16 @@ def measure_orders(participants: Participants, runs: Sequence[Run]) -> OrderBala
     is_square = participants.order == "latin-square"
     is_blocked = participants.blocks is not None
     first = [run for run in runs if run.participant == 1]
-    squares = [len(run.pair_ids) for run in first if is_square] + [len(blocks[0])]
+    squares = [len(run.pair_ids) for run in first if is_square] + [len(blocks[0].pair_ids)]
     return OrderBalance(
         participants=participants.count,
         complete_at=math.lcm(*(square_rows(count) for count in squares)),
         places=_spread(runs, _places, lambda count: count * count) or (0, 0),
         followers=_spread(runs, _followers, lambda count: count * (count - 1)) if is_square else None,
         block_places=_spread(blocks, _places, lambda count: count * count) if is_blocked else None,
-        block_followers=_spread(blocks, _followers, lambda count: count * (count - 1)) if is_blocked else None,
+        block_followers=_spread(blocks, _followers, lambda count: count * (count - 1))
+        if is_blocked
+        else None,
     )
 
 

@@ -35,21 +35,25 @@ def _fraction_lines(fraction: Fraction, names: Sequence[str]) -> Iterator[str]:
     sums = (f"{_sum(word, names)} is a multiple of {prime}" for prime, word in fraction.relations)
     yield f"fraction: of resolution {fraction.resolution}; with levels counted from 0, {'; '.join(sums)}"
     products = [
-        " x ".join(name for name, weight in zip(names, word, strict=True) if weight) for _, word in fraction.words
+        " x ".join(name for name, weight in zip(names, word, strict=True) if weight)
+        for _, word in fraction.words
     ]
-    yield f"given up for it: {_listed(products)}; a part of each is confounded with the rest of it"
+    given_up = _listed([*dict.fromkeys(products)])
+    yield f"given up for it: {given_up}; any part of such a product is confounded with its other part"
 
 
 def _sum(word: Word, names: Sequence[str]) -> str:
     terms = [
-        name if weight == 1 else f"{weight} {name}" for name, weight in zip(names, word, strict=True) if weight
+        name if weight == 1 else f"{weight} {name}"
+        for name, weight in zip(names, word, strict=True)
+        if weight
     ]
     return " + ".join(terms)
 
 
 def _confounding_lines(confounded: Sequence[Confounding]) -> Iterator[str]:
     if not confounded:
-        yield "confounded: nothing; every factor is independent of each other one and of every two others"
+        yield "confounded: no factor, neither with another one nor with the product of two others"
     for item in confounded[:MOST_LISTED]:
         yield (
             f"confounded {'completely' if item.is_complete else 'partly'}: {item.factor} with "
@@ -65,8 +69,8 @@ def _order_lines(orders: OrderBalance) -> Iterator[str]:
     yield "orders: each stimulus " + _spread(orders.places, orders.followers)
     if not orders.is_complete:
         yield (
-            f"orders: {orders.participants} participants are no multiple of the {orders.complete_at} that complete "
-            "every Latin square, so places and neighbours are not fully balanced"
+            f"orders: {orders.participants} participants are no multiple of the {orders.complete_at} that "
+            "complete every Latin square, so places and neighbours are not fully balanced"
         )
 
 

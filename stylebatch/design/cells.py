@@ -156,5 +156,7 @@ def check_boxes(cells: Iterable[Cell], sizes: Mapping[str, Size]) -> None:
     for cell in cells:
         for of, field in CROP_FIELDS.items():
             box = cell.fields.get(field)
-            for source in cell.sources(of) if box is not None else ():
+            if box is None:
+                continue
+            for source in cell.sources(of):
                 check_fits(box, source.uri, sizes[source.uri], f"cell {cell.label}")

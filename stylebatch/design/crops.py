@@ -126,9 +126,7 @@ def take_apart(crop: Crop, size: Size, used: Sequence[Box], number: int) -> Box:
 
 def overlap(first: Box, second: Box) -> bool:
     """Whether two boxes have a pixel in common."""
-    return all(
-        first[i] < second[i] + second[i + 2] and second[i] < first[i] + first[i + 2] for i in (0, 1)
-    )
+    return all(first[i] < second[i] + second[i + 2] and second[i] < first[i] + first[i + 2] for i in (0, 1))
 
 
 def _free_places(crop: Crop, size: Size, used: Sequence[Box]) -> tuple[Edges, Edges, NDArray[np.bool_]]:

@@ -83,9 +83,7 @@ def _read_label(entry: Entry, labels: Sequence[str]) -> str:
     return label
 
 
-def combinations(
-    factors: Sequence[Factor], crossing: Crossing
-) -> tuple[list[Combination], Fraction | None]:
+def combinations(factors: Sequence[Factor], crossing: Crossing) -> tuple[list[Combination], Fraction | None]:
     """The cells of a design, the first factor varying slowest.
 
     Args:

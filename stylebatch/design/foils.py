@@ -1,7 +1,8 @@
 """Foils: pictures that no cell makes, through the same workers, to compare the cells' pictures with.
 
-A recipe with ``iterations: 0`` publishes its start image. So an unmodified image is a start from the content, a
-scrambled one a scrambled start, and noise a start from noise; another crop is an unmodified image with another box.
+A recipe with ``iterations: 0`` publishes its start image. So an unmodified image is a start from the content,
+a scrambled one a scrambled start, and noise a start from noise; another crop is an unmodified image with
+another box.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from stylebatch.design.crops import CROP_FIELDS, Box, Size, check_fits, overlap,
 from stylebatch.design.factors import Factor
 from stylebatch.design.foil_kinds import OWN_FIELDS, STARTS, Foil
 from stylebatch.design.seeds import draw
-from stylebatch.design.stimulus import Stimulus
+from stylebatch.design.stimulus import Stimulus, check_count
 from stylebatch.errors import DesignError
 from stylebatch.recipe import SIZE_FIELDS
 
@@ -51,8 +52,11 @@ def make_foils(
     for foil in foils:
         groups = _groups(foil, cells)
         if not groups:
-            raise DesignError(f"foils: {foil.label} is a foil of {foil.of}, but no cell has a {foil.of} image")
+            raise DesignError(
+                f"foils: {foil.label} is a foil of {foil.of}, but no cell has a {foil.of} image"
+            )
         _check_labels(foil, groups)
+        check_count(len(rows) + len(groups) * foil.replicates)
         used = _used_boxes(foil.of, cells, sizes)
         overlapping: dict[str, None] = {}
         for group in groups:
@@ -63,8 +67,8 @@ def make_foils(
                 overlapping[group.source.label] = None
         if overlapping:
             notes.append(
-                f"foil {foil.label} of {foil.of}: the crops of {', '.join(overlapping)} overlap what the cells "
-                "use, or one another"
+                f"foil {foil.label} of {foil.of}: the crops of {', '.join(overlapping)} overlap what the "
+                "cells use, or one another"
             )
     return rows, notes
 
@@ -87,13 +91,18 @@ def _groups(foil: Foil, cells: Iterable[Cell]) -> list[_Group]:
         for source in cell.sources(foil.of):
             styles = _styles(foil, cell, source)
             fields = _fields(foil, cell, is_alone=not styles)
-            look = (fields.get(name) for name in (*LOOK_FIELDS, *CROP_FIELDS.values()))
+            look = (fields.get(name) for name in _look_fields(foil))
             key = (source.uri, styles, *look)
             if key not in found:
                 check_recipe(fields, f"foil {foil.label} of {foil.of} (cell {cell.label})")
                 found[key] = _Group(source, styles, fields, [])
             found[key].cells.append(cell)
     return [*found.values()]
+
+
+def _look_fields(foil: Foil) -> tuple[str, ...]:
+    """The fields that tell one foil of an image from another; another crop has its own box."""
+    return LOOK_FIELDS if foil.kind == "crop" else (*LOOK_FIELDS, *CROP_FIELDS.values())
 
 
 def _styles(foil: Foil, cell: Cell, source: Source) -> tuple[str, ...]:
@@ -106,8 +115,8 @@ def _styles(foil: Foil, cell: Cell, source: Source) -> tuple[str, ...]:
         return tuple(style.uri for style in cell.styles) if "style" in wanted else ()
     if "content" in wanted:
         raise DesignError(
-            f"foils: {foil.label} of style has the style image for its content, so that histogram or spectrum "
-            "cannot be content; give this foil another in its recipe, or null"
+            f"foils: {foil.label} of style has the style image for its content, so that histogram or "
+            "spectrum cannot be content; give this foil another in its recipe, or null"
         )
     return (source.uri,)
 
@@ -184,7 +193,9 @@ def _rows(
 
 def _looks(foil: Foil, group: _Group, factors: Iterable[Factor]) -> list[str]:
     """The labels of the levels that make this foil differ from others of the same image."""
-    deciding = {CROP_FIELDS[foil.of], *LOOK_FIELDS} - foil.recipe.keys()
+    deciding = {*LOOK_FIELDS} - foil.recipe.keys()
+    if foil.kind != "crop":
+        deciding.add(CROP_FIELDS[foil.of])
     if any(name in foil.recipe for name in SIZE_FIELDS):
         deciding -= set(SIZE_FIELDS)
     if foil.of == "content" and group.styles:
@@ -209,7 +220,7 @@ def _common_levels(cells: Sequence[Cell], factors: Iterable[Factor]) -> dict[str
 def _other_boxes(
     foil: Foil, source: Source, size: Size, used: Sequence[Box], seed: int
 ) -> tuple[list[Box], bool]:
-    """The boxes of another crop's replicates, and whether they keep away from what is used and one another."""
+    """Another crop's boxes, and whether they keep away from what is used and from one another."""
     crop = foil.crop
     if crop is None:
         return [], True

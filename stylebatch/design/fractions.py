@@ -35,7 +35,7 @@ class Fraction:
     """A regular fraction of a full crossing."""
 
     relations: tuple[tuple[int, Word], ...]
-    """(p, word): the sum of the word over the levels' numbers is a multiple of p in every cell that is kept."""
+    """(p, word): the word's sum over the levels' numbers is a multiple of p in every cell that is kept."""
     words: tuple[tuple[int, Word], ...]
     """The same with every combination of them."""
 

@@ -1,8 +1,9 @@
 """In which order each participant sees the stimuli.
 
-A Latin square has each condition once in every row and once at every place. A Williams square has besides each
-condition directly after each other one equally often; with an odd number of conditions it takes two squares, each
-the other's mirror image. See Williams (1949), Australian Journal of Scientific Research A 2, 149-168.
+A Latin square has each condition once in every row and once at every place. A Williams square has besides
+each condition directly after each other one equally often; with an odd number of conditions it takes two
+squares, each the other's mirror image.
+See Williams (1949), Australian Journal of Scientific Research A 2, 149-168.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,10 +33,10 @@ class Participants:
     count: int
     """How many."""
     order: str
-    """``latin-square``: each replicate by rows of a Williams square; ``blocked``: blocks by rows of one, drawn
-    orders within; ``seeded``: drawn orders."""
+    """``latin-square``: each replicate by rows of a Williams square; ``blocked``: blocks by rows of one,
+    drawn orders within; ``seeded``: drawn orders."""
     blocks: str | None
-    """The factor whose levels are shown one after another; the blocks' order is a row of a Williams square."""
+    """The factor whose levels are shown one after another, in the order of a row of a Williams square."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _rows_in_turn(count: int, seed: int, purpose: str, turn: int) -> list[int]:
 
 
 def square_rows(count: int) -> int:
-    """How many rows a Williams square of so many conditions has: as many, or twice as many if they are odd."""
+    """How many rows a Williams square has: as many as conditions, or twice as many if they are odd."""
     return count if count % 2 == 0 or count == 1 else 2 * count
 
 
@@ -159,7 +160,9 @@ def williams_row(count: int, row: int) -> list[int]:
     Returns:
         Each number from 0 to ``count - 1`` once.
     """
-    zigzag = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(count)]  # 0, 1, -1, 2, -2 ...
+    zigzag = [
+        (place + 1) // 2 if place % 2 else -(place // 2) for place in range(count)
+    ]  # 0, 1, -1, 2, -2 ...
     if row >= count:
         zigzag.reverse()
     return [(step + row) % count for step in zigzag]

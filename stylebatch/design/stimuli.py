@@ -15,7 +15,7 @@ from stylebatch.design.design_file import Design
 from stylebatch.design.foils import make_foils
 from stylebatch.design.orders import Run, make_orders
 from stylebatch.design.seeds import draw
-from stylebatch.design.stimulus import Stimulus
+from stylebatch.design.stimulus import Stimulus, check_count
 from stylebatch.errors import DesignError, ManifestError
 from stylebatch.manifest import open_manifest, validate, write_manifest
 from stylebatch.objectstore import ObjectStore, join_uri
@@ -23,8 +23,6 @@ from stylebatch.recipe import FIELDS, Recipe, field_rule
 from stylebatch.results import RESERVED_COLUMNS
 from stylebatch.storage import LocalStore
 
-MOST_ROWS = 200_000
-"""Of a set."""
 LONGEST_ID = 128
 """Characters of a pair_id."""
 SUFFIX = ".parquet"
@@ -78,13 +76,15 @@ def make_stimuli(store: ObjectStore, design: Design) -> StimulusSet:
         PictureError: An image is none.
     """
     chosen, fraction = combinations(design.factors, design.crossing)
-    _check_count(len(chosen) * design.replicates)
+    check_count(len(chosen) * design.replicates)
     cells = make_cells(design.factors, chosen, design.recipe, design.folder)
-    sizes = {uri: stored_size(store, uri) for uri in dict.fromkeys(source.uri for source in all_sources(cells))}
+    sizes = {
+        uri: stored_size(store, uri) for uri in dict.fromkeys(source.uri for source in all_sources(cells))
+    }
     cells = _with_crops(design, cells, sizes)
     foils, notes = make_foils(design.foils, cells, design.factors, sizes, design.seed)
     stimuli = [*_replicates(design, cells), *foils]
-    _check_count(len(stimuli))
+    check_count(len(stimuli))
     _check_ids(stimuli)
     who = design.participants
     runs = make_orders(who, stimuli, design.seed) if who else []
@@ -124,13 +124,6 @@ def _seed(design: Design, levels: Mapping[str, str | None], replicate: int) -> i
         return draw(design.seed, "replicate", replicate)
     named = (f"{name}={label}" for name, label in sorted(levels.items()))
     return draw(design.seed, "cell", *named, replicate)
-
-
-def _check_count(rows: int) -> None:
-    if rows > MOST_ROWS:
-        raise DesignError(
-            f"the set would have {rows:,} rows; at most {MOST_ROWS:,} are made: split the design"
-        )
 
 
 def _check_ids(stimuli: Iterable[Stimulus]) -> None:
@@ -206,16 +199,18 @@ def _order_lines(runs: Iterable[Run]) -> Iterator[str]:
             yield f"{participant}\t{position}\t{run.block}\t{pair_id}"
 
 
-def write_stimuli(store: ObjectStore, uri: str, stimuli: StimulusSet) -> str | None:
+def orders_location(manifest: str) -> str:
+    """Where the orders of a set stand, beside its manifest."""
+    return manifest.removesuffix(SUFFIX) + "-orders.tsv"
+
+
+def write_stimuli(store: ObjectStore, uri: str, stimuli: StimulusSet) -> None:
     """Write a set's manifest, and its orders beside it, once the manifest is known to be one that runs.
 
     Args:
         store: Where to write.
         uri: Canonical URI of the manifest, which ends in ``.parquet``.
         stimuli: What to write.
-
-    Returns:
-        The canonical URI of the orders, if there are any.
 
     Raises:
         DesignError: The name does not end so, or a row is none that can run.
@@ -225,11 +220,9 @@ def write_stimuli(store: ObjectStore, uri: str, stimuli: StimulusSet) -> str | N
         raise DesignError(f"{uri} does not end in {SUFFIX}, as a manifest does")
     table = stimuli.table
     _check_manifest(table, uri)
-    orders = uri.removesuffix(SUFFIX) + "-orders.tsv" if stimuli.runs else None
-    if orders:
-        store.put(orders, stimuli.orders.encode())
+    if stimuli.runs:
+        store.put(orders_location(uri), stimuli.orders.encode())
     write_manifest(store, uri, table)
-    return orders
 
 
 def _check_manifest(table: pa.Table, uri: str) -> None:

@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stylebatch.errors import DesignError
+
+MOST_ROWS = 200_000
+"""Of a set."""
+
 
 @dataclass(frozen=True)
 class Stimulus:
@@ -30,3 +35,11 @@ class Stimulus:
     def pair_id(self) -> str:
         """Its name in the manifest, and its picture's."""
         return f"{self.cell}_r{self.replicate}"
+
+
+def check_count(rows: int) -> None:
+    """Raise DesignError for more rows than a set may have."""
+    if rows > MOST_ROWS:
+        raise DesignError(
+            f"the set would have {rows:,} rows or more; at most {MOST_ROWS:,} are made: split the design"
+        )

@@ -92,10 +92,10 @@ class TestLines:
             "style: wave 4, scream 4",
             "cells: 4 of 4, rows in each: 2",
             "foils: noise 2",
-            "confounded: nothing; every factor is independent of each other one and of every two others",
+            "confounded: no factor, neither with another one nor with the product of two others",
             "orders: each stimulus 1 to 2 times at each place, 1 to 2 times directly after each other one",
-            "orders: 6 participants are no multiple of the 12 that complete every Latin square, so places and "
-            "neighbours are not fully balanced",
+            "orders: 6 participants are no multiple of the 12 that complete every Latin square, so places "
+            "and neighbours are not fully balanced",
         ]
 
     def test_of_missing_cells(self) -> None:
@@ -112,8 +112,10 @@ class TestLines:
         found = lines(factors=factors(size=[32, 64]), crossing={"fraction": "1/2"})
         assert found[3:] == [
             "cells: 4 of 8, rows in each: 1",
-            "fraction: of resolution 3; with levels counted from 0, content + style + size is a multiple of 2",
-            "given up for it: content x style x size; a part of each is confounded with the rest of it",
+            "fraction: of resolution 3; with levels counted from 0, content + style + size is a "
+            "multiple of 2",
+            "given up for it: content x style x size; any part of such a product is "
+            "confounded with its other part",
             "confounded completely: content with style x size (Cramér's V 1.00)",
             "confounded completely: style with content x size (Cramér's V 1.00)",
             "confounded completely: size with content x style (Cramér's V 1.00)",
@@ -123,7 +125,7 @@ class TestLines:
         found = lines(participants={"count": 2, "order": "blocked", "blocks": "style"}, replicates=3)
         assert found[-2:] == [
             "orders: each block once at each place, once directly after each other one",
-            "orders: each stimulus 0 to 2 times at each place",
+            "orders: each stimulus 0 to 1 times at each place",
         ]
 
     def test_long_lists_are_counted(self) -> None:
@@ -135,6 +137,4 @@ class TestLines:
 
     def test_complete_orders_are_even(self) -> None:
         found = lines(participants={"count": 8, "order": "latin-square"})
-        assert found[-1] == (
-            "orders: each stimulus twice at each place, twice directly after each other one"
-        )
+        assert found[-1] == ("orders: each stimulus twice at each place, twice directly after each other one")

@@ -14,8 +14,8 @@ from studies import FOLDER, design, factors
 
 from stylebatch.design.crossing import Crossing
 from stylebatch.design.design_file import DESIGN_FILE, KEYS, Design, parse_design, read_design
-from stylebatch.design.orders import Participants
 from stylebatch.design.factors import label_of
+from stylebatch.design.orders import Participants
 from stylebatch.errors import DesignError, NotFoundError
 from stylebatch.recipe import FIELDS, Recipe
 
@@ -90,7 +90,10 @@ def test_defaults() -> None:
         ({"seed": None}, "seed is None; it must be"),
         ({"recipe": [1]}, "recipe is [1]; it must be a mapping"),
         ({"recipe": {"sise": 5}}, "recipe.sise: there is no recipe field 'sise' (did you mean size?)"),
-        ({"recipe": {"style": "a.png"}}, "recipe.style: there is no recipe field 'style'; images are factors"),
+        (
+            {"recipe": {"style": "a.png"}},
+            "recipe.style: there is no recipe field 'style'; images are factors",
+        ),
         ({"recipe": {"size": 8}}, "recipe.size is 8; it must be a whole number from 16 to 16384"),
         ({"recipe": {"iterations": "many"}}, "recipe.iterations is 'many'; it must be a whole number"),
         ({"recipe": {"seed": 5}}, "recipe.seed: the seeds of rows follow from the design's seed"),
@@ -119,13 +122,19 @@ def test_defaults() -> None:
         ({"factors": {"look": {"a": 64}}}, "factors.look.a is 64; it must be a mapping of recipe fields"),
         ({"factors": {"look": {"a": {"sise": 64}}}}, "factors.look.a.sise: there is no recipe field 'sise'"),
         ({"factors": {"look": {"a": {}}}}, "factors.look.a is {}; it must be a mapping"),
-        ({"factors": {"look": {"a": {"ratio": 1, "style_weight": 3}}}}, "factors.look.a sets style_weight twice"),
+        (
+            {"factors": {"look": {"a": {"ratio": 1, "style_weight": 3}}}},
+            "factors.look.a sets style_weight twice",
+        ),
         ({"factors": {"content": [5]}}, "factors.content[0] is 5; it must be the location of an image"),
         ({"factors": {"content": ["s3://K:SECRET@b/x.png"]}}, "factors.content[0]: "),
         ({"factors": {"content": ["/proc/self/environ"]}}, "factors.content[0]: "),
         ({"factors": {"style": [[]]}}, "factors.style: '' is no label"),
         ({"factors": {"style": {"a": []}}}, "factors.style.a is []; it must be the location of an image, or"),
-        ({"factors": {"style": {"a": ["x.png", None]}}}, "factors.style.a[1] is None; it must be the location"),
+        (
+            {"factors": {"style": {"a": ["x.png", None]}}},
+            "factors.style.a[1] is None; it must be the location",
+        ),
         (
             {"factors": {"size": [64], "look": {"a": {"shorter_side": 32}}}},
             "the factors size and look both set shorter_side",
@@ -140,16 +149,25 @@ def test_defaults() -> None:
         ({"crossing": {"fraction": 0.5}}, "crossing.fraction is 0.5; it must be 1/2, 1/3 or another"),
         ({"crossing": {"fraction": "1/1"}}, "crossing.fraction is '1/1'; it must be"),
         ({"crossing": {"only": []}}, "crossing.only is []; it must be a list of cells"),
-        ({"crossing": {"only": [{"style": "sun"}]}}, "crossing.only[0].style is 'sun'; it must be a level's label"),
+        (
+            {"crossing": {"only": [{"style": "sun"}]}},
+            "crossing.only[0].style is 'sun'; it must be a level's label",
+        ),
         ({"crossing": {"leave_out": [{"hue": 1}]}}, "crossing.leave_out[0].hue: there is no factor 'hue'"),
         ({"replicates": 0}, "replicates is 0; it must be a whole number from 1"),
         ({"seeds": "own"}, "seeds is 'own'; it must be one of cell, replicate"),
         ({"crop": {"width": 5}}, "crop must have the key height; its keys are of, width, height, at"),
         ({"crop": {"width": 5, "height": 0}}, "crop.height is 0; it must be a whole number from 1"),
-        ({"crop": {"width": 5, "height": 5, "at": "left"}}, "crop.at is 'left'; it must be seeded, centre, or"),
+        (
+            {"crop": {"width": 5, "height": 5, "at": "left"}},
+            "crop.at is 'left'; it must be seeded, centre, or",
+        ),
         ({"crop": {"width": 5, "height": 5, "at": [1, -1]}}, "crop.at[1] is -1; it must be a whole number"),
         ({"crop": {"width": 5, "height": 5, "of": "start"}}, "crop.of is 'start'; it must be one of content"),
-        ({"crop": [{"width": 5, "height": 5}] * 2}, "crop of content and crop of content both crop the content"),
+        (
+            {"crop": [{"width": 5, "height": 5}] * 2},
+            "crop of content and crop of content both crop the content",
+        ),
         (
             {"crop": {"width": 5, "height": 5}, "recipe": {"content_crop": [0, 0, 5, 5]}},
             "crop of content and recipe both crop the content images",
@@ -160,14 +178,28 @@ def test_defaults() -> None:
         ({"foils": [{"kind": "noise", "width": 5}]}, "foils[0] has no key 'width'"),
         ({"foils": [{"kind": "crop", "width": 5}]}, "foils[0].height is None; it must be a whole number"),
         ({"foils": [{"kind": "unmodified", "replicates": 2}]}, "foils[0].replicates is 2; it must be 1, as"),
+        (
+            {"foils": [{"kind": "crop", "width": 5, "height": 5, "at": "centre", "replicates": 2}]},
+            "foils[0].replicates is 2; it must be 1, as nothing of this foil is random",
+        ),
+        (
+            {"foils": [{"kind": "noise", "label": f"n{i}"} for i in range(21)]},
+            "foils: there are 21; a design has",
+        ),
         ({"foils": [{"kind": "noise"}] * 2}, "foils: two foils of content are called noise"),
         ({"foils": [{"kind": "noise", "label": "a/b"}]}, "foils[0].label is 'a/b'; it must be 1 to 40"),
         ({"foils": [{"kind": "noise", "recipe": {"start": "noise"}}]}, "a foil sets start itself"),
         ({"foils": [{"kind": "noise", "recipe": {"colour": 1}}]}, "there is no recipe field 'colour'"),
         ({"participants": {"count": 3}}, "participants must have the key order"),
         ({"participants": {"count": 0, "order": "seeded"}}, "participants.count is 0; it must be"),
-        ({"participants": {"count": 1, "order": "random"}}, "participants.order is 'random'; it must be one of"),
-        ({"participants": {"count": 1, "order": "blocked"}}, "participants.blocks is None; it must be a factor"),
+        (
+            {"participants": {"count": 1, "order": "random"}},
+            "participants.order is 'random'; it must be one of",
+        ),
+        (
+            {"participants": {"count": 1, "order": "blocked"}},
+            "participants.blocks is None; it must be a factor",
+        ),
         (
             {"participants": {"count": 1, "order": "seeded", "blocks": "style"}},
             "participants.blocks is 'style'; it must be left out with order seeded",
@@ -242,7 +274,10 @@ def test_labels_are_made_of_values() -> None:
 class TestHash:
     def test_is_of_what_the_file_says(self) -> None:
         text = yaml.safe_dump(design(), sort_keys=False)
-        assert read(text).sha256 == read("# a comment\n" + yaml.safe_dump(design(), indent=8)).sha256
+        assert (
+            read(text).sha256
+            == read("# a comment\n" + yaml.safe_dump(design(), indent=8, sort_keys=False)).sha256
+        )
 
     def test_does_not_know_the_folder(self) -> None:
         assert parsed().sha256 == parse_design(design(), "/elsewhere").sha256
@@ -286,15 +321,19 @@ likely = st.fixed_dictionaries(
 )
 
 
+def made(content: dict[str, Any]) -> str:
+    """A design's hash, or why there is none."""
+    try:
+        return parse_design(content, FOLDER).sha256
+    except DesignError as error:
+        return str(error)
+
+
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(likely)
 def test_anything_is_a_design_or_refused(changes: dict[str, Any]) -> None:
     started = time.process_time()
-    try:
-        found = parse_design(design() | changes, FOLDER)
-    except DesignError as error:
-        assert str(error).isprintable()
-        assert len(str(error)) < 2500
-    else:
-        assert len(found.sha256) == 64
+    said = made(design() | changes)
+    assert said.isprintable()
+    assert 0 < len(said) < 2500
     assert time.process_time() - started < 1

@@ -60,7 +60,10 @@ def test_they_are_made_once_for_each_size_and_not_for_what_they_do_not_show() ->
 def test_replicates_have_seeds_and_crops_of_their_own() -> None:
     rows = made(
         factors={"content": ["cat.png"]},
-        foils=[{"kind": "scrambled", "replicates": 3}, {"kind": "crop", "width": 9, "height": 9, "replicates": 3}],
+        foils=[
+            {"kind": "scrambled", "replicates": 3},
+            {"kind": "crop", "width": 9, "height": 9, "replicates": 3},
+        ],
         crop=CROP,
     )
     assert [row.replicate for row in rows] == [1, 2, 3, 1, 2, 3]
@@ -98,6 +101,26 @@ def test_crops_that_cannot_keep_apart_are_said() -> None:
     assert apart.notes == ()
 
 
+def test_another_crop_is_made_once_whatever_the_cells_use() -> None:
+    halves = {"left": [0, 0, 30, 40], "right": [30, 0, 20, 40]}
+    other = {"kind": "crop", "width": 10, "height": 40}
+    found = make(
+        factors={"content": ["cat.png"], "content_crop": halves}, foils=[other, {"kind": "unmodified"}]
+    )
+    crop, left, right = foils(found)
+    assert (crop.cell, crop.fields["content_crop"]) == ("foil_crop_content_cat", (50, 0, 10, 40))
+    assert (left.cell, right.cell) == (
+        "foil_unmodified_content_cat_left",
+        "foil_unmodified_content_cat_right",
+    )
+
+
+def test_too_many_are_refused_before_they_are_made() -> None:
+    many = [{"kind": "noise", "label": f"n{i}", "replicates": 100} for i in range(20)]
+    with pytest.raises(DesignError, match="the set would have 220,000 rows or more; at most 200,000"):
+        make(factors=factors(size=[16 + i for i in range(100)]), foils=many, replicates=1)
+
+
 class TestOfAStyle:
     def test_the_style_is_content_and_style(self) -> None:
         rows = made(foils=[{"kind": "unmodified", "of": "style"}])
@@ -108,7 +131,7 @@ class TestOfAStyle:
         assert rows[0].cell == "foil_unmodified_style_wave"
 
     def test_its_crop_is_the_style_s(self) -> None:
-        crop = {"of": "style", **CROP}
+        crop = {"of": "style", "width": 10, "height": 10}
         rows = made(foils=[{"kind": "scrambled", "of": "style"}, {"kind": "crop", "of": "style"}], crop=crop)
         for row in rows:
             apart = row.foil == "crop"
@@ -133,7 +156,11 @@ class TestOfAStyle:
 class TestRecipe:
     def test_fields_of_its_own_replace_the_cells(self) -> None:
         look = {"size": 64, "mean_luminance": 0.4, "format": "tiff"}
-        plain = {"kind": "unmodified", "label": "untouched", "recipe": {"mean_luminance": None, "pixels": 900}}
+        plain = {
+            "kind": "unmodified",
+            "label": "untouched",
+            "recipe": {"mean_luminance": None, "pixels": 900},
+        }
         matched, untouched = made(
             factors={"content": ["cat.png"]}, recipe=look, foils=[{"kind": "unmodified"}, plain]
         )
@@ -166,7 +193,9 @@ class TestRecipe:
 
     def test_contradictions_are_said_with_the_foil(self) -> None:
         both = {"kind": "noise", "recipe": {"size": 64, "pixels": 900}}
-        with pytest.raises(DesignError, match=r"foil noise of content \(cell cat_wave\): size and pixels are both"):
+        with pytest.raises(
+            DesignError, match=r"foil noise of content \(cell cat_wave\): size and pixels are both"
+        ):
             make(foils=[both])
 
 
@@ -176,7 +205,7 @@ def test_two_images_of_one_name_are_refused() -> None:
     look["b"] = {"content": "more/cat.png"}
     store = study()
     store.put(f"{FOLDER}/more/cat.png", picture_bytes(30, 30))
-    with pytest.raises(DesignError, match=r"/cat\.png and .*/more/cat\.png are both called cat; make content"):
-        make_stimuli(
-            store, parse_design(design(factors={"look": look}, foils=[{"kind": "noise"}]), FOLDER)
-        )
+    with pytest.raises(
+        DesignError, match=r"/cat\.png and .*/more/cat\.png are both called cat; make content"
+    ):
+        make_stimuli(store, parse_design(design(factors={"look": look}, foils=[{"kind": "noise"}]), FOLDER))

@@ -1,15 +1,21 @@
 """``stylebatch design stimuli``: what it writes and what it prints."""
 
 import argparse
+import re
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from inmemory import picture_bytes
 
 from stylebatch.cli.stimuli import add_stimuli
+from stylebatch.design.design_file import KEYS
 from stylebatch.errors import DesignError
 from stylebatch.manifest import open_manifest
 from stylebatch.storage import LocalStore
+
+PAGE = Path(__file__).parents[2] / "docs" / "stimuli.md"
 
 DESIGN = """
 name: command-1
@@ -17,7 +23,7 @@ recipe: {size: 32, iterations: 2}
 factors:
   content: {cat: cat.png, boat: boat.png}
   ratio: [1e-3, 1e-4]
-crop: {width: 24, height: 20}
+crop: {width: 24, height: 22}
 foils:
   - {kind: crop}
 participants: {count: 2, order: seeded}
@@ -48,14 +54,14 @@ def test_it_writes_and_says_what_is_balanced(folder: Path, capsys: pytest.Captur
     lines = capsys.readouterr().out.splitlines()
     assert lines[:-1] == [
         "set.parquet: 6 rows: 4 of 4 cells, 2 of foils",
-        f"{folder}/set-orders.tsv: participants: 2, trials of each: 6",
+        "set-orders.tsv: participants: 2, trials of each: 6",
         "Balance:",
         "  content: cat 2, boat 2",
         "  ratio: 1e-3 2, 1e-4 2",
         "  cells: 4 of 4, rows in each: 1",
         "  foils: crop 2",
-        "  confounded: nothing; every factor is independent of each other one and of every two others",
-        "  orders: each stimulus 0 to 1 times at each place",
+        "  confounded: no factor, neither with another one nor with the product of two others",
+        "  orders: each stimulus 0 to 2 times at each place",
         "Note: foil crop of content: the crops of boat overlap what the cells use, or one another",
     ]
     assert lines[-1].startswith("Next: ")
@@ -66,6 +72,30 @@ def test_it_writes_and_says_what_is_balanced(folder: Path, capsys: pytest.Captur
 
 def test_what_cannot_be_made_is_not_begun(folder: Path) -> None:
     (folder / "design.yaml").write_text(DESIGN.replace("24", "31"))
-    with pytest.raises(DesignError, match=r"31 x 20 at \[0, 0\] does not fit into .*/boat.png, which is 30 x 40"):
+    with pytest.raises(
+        DesignError, match=r"31 x 22 at \[0, 0\] does not fit into .*/boat.png, which is 30 x 40"
+    ):
         run("design.yaml", "-o", "set.parquet")
     assert not (folder / "set.parquet").exists()
+
+
+class TestPage:
+    def test_has_a_row_for_every_key(self) -> None:
+        text = PAGE.read_text(encoding="utf-8")
+        assert [key for key in KEYS if f"\n| `{key}` |" not in text] == []
+
+    def test_example_prints_what_the_page_says(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        text = PAGE.read_text(encoding="utf-8")
+        example = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[0]
+        printed = re.findall(r"prints:\n\n```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[0]
+        package = find_spec("skimage")
+        assert package is not None
+        assert package.origin is not None
+        shutil.copytree(Path(package.origin).parent / "data", tmp_path / "photos")
+        (tmp_path / "gravel.yaml").write_text(example, encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        assert run("gravel.yaml", "-o", "gravel.parquet") == 0
+        said = capsys.readouterr().out
+        assert said.partition("Next: ")[0] == printed.partition("Next: ")[0]
