@@ -11,7 +11,7 @@ from typing import Any
 
 from stylebatch.design.cells import Cell, Source, check_recipe
 from stylebatch.design.crops import CROP_FIELDS, Box, Size, check_fits, overlap, take, take_apart
-from stylebatch.design.factors import Factor
+from stylebatch.design.factors import SOURCES, Factor
 from stylebatch.design.foil_kinds import OWN_FIELDS, STARTS, Foil
 from stylebatch.design.seeds import draw
 from stylebatch.design.stimulus import Stimulus, check_count
@@ -47,30 +47,21 @@ def make_foils(
     Raises:
         DesignError: A foil cannot be made.
     """
+    groups = [(foil, group) for foil in foils for group in _groups(foil, cells)]
+    check_count(sum(foil.replicates for foil, _ in groups))
+    used = {of: _used_boxes(of, cells, sizes) for of in SOURCES}
     rows: list[Stimulus] = []
-    notes: list[str] = []
-    for foil in foils:
-        groups = _groups(foil, cells)
-        if not groups:
-            raise DesignError(
-                f"foils: {foil.label} is a foil of {foil.of}, but no cell has a {foil.of} image"
-            )
-        _check_labels(foil, groups)
-        check_count(len(rows) + len(groups) * foil.replicates)
-        used = _used_boxes(foil.of, cells, sizes)
-        overlapping: dict[str, None] = {}
-        for group in groups:
-            uri = group.source.uri
-            boxes, is_apart = _other_boxes(foil, group.source, sizes[uri], used[uri], seed)
-            rows += _rows(foil, group, factors, boxes, seed)
-            if not is_apart:
-                overlapping[group.source.label] = None
-        if overlapping:
-            notes.append(
-                f"foil {foil.label} of {foil.of}: the crops of {', '.join(overlapping)} overlap what the "
-                "cells use, or one another"
-            )
-    return rows, notes
+    crowded: dict[str, dict[str, None]] = {}
+    for foil, group in groups:
+        uri = group.source.uri
+        boxes, is_apart = _other_boxes(foil, group.source, sizes[uri], used[foil.of][uri], seed)
+        rows += _rows(foil, group, factors, boxes, seed)
+        if not is_apart:
+            crowded.setdefault(f"{foil.label} of {foil.of}", {})[group.source.label] = None
+    return rows, [
+        f"foil {foil}: the crops of {', '.join(labels)} overlap what the cells use, or one another"
+        for foil, labels in crowded.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -97,6 +88,9 @@ def _groups(foil: Foil, cells: Iterable[Cell]) -> list[_Group]:
                 check_recipe(fields, f"foil {foil.label} of {foil.of} (cell {cell.label})")
                 found[key] = _Group(source, styles, fields, [])
             found[key].cells.append(cell)
+    if not found:
+        raise DesignError(f"foils: {foil.label} is a foil of {foil.of}, but no cell has a {foil.of} image")
+    _check_labels(foil, found.values())
     return [*found.values()]
 
 

@@ -117,7 +117,7 @@ def test_another_crop_is_made_once_whatever_the_cells_use() -> None:
 
 def test_too_many_are_refused_before_they_are_made() -> None:
     many = [{"kind": "noise", "label": f"n{i}", "replicates": 100} for i in range(20)]
-    with pytest.raises(DesignError, match="the set would have 220,000 rows or more; at most 200,000"):
+    with pytest.raises(DesignError, match="the set would have 400,000 rows or more; at most 200,000"):
         make(factors=factors(size=[16 + i for i in range(100)]), foils=many, replicates=1)
 
 
