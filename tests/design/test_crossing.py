@@ -93,7 +93,7 @@ def test_too_many_cells_are_refused_before_they_are_made() -> None:
     ],
 )
 def test_resolution_is_that_of_the_tables(levels: list[int], denominator: int, resolution: int) -> None:
-    """Box, Hunter & Hunter, table 6.22, for two levels."""
+    """For two levels, the resolutions in Box, Hunter & Hunter, chapter 6."""
     chosen, fraction = fraction_of(levels, denominator)
     assert fraction.resolution == resolution
     assert len(chosen) * denominator == math.prod(levels)
