@@ -29,6 +29,12 @@ class ManifestError(StylebatchError):
     stops_job = True
 
 
+class DesignError(StylebatchError):
+    """A design file cannot be read, or what it asks for cannot be made."""
+
+    stops_job = True
+
+
 class JobError(StylebatchError):
     """A job cannot start: its output belongs to another job, or cannot be used."""
 
