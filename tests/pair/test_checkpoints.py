@@ -83,8 +83,8 @@ def test_no_code_is_run() -> None:
 
 def test_the_head_names_the_format() -> None:
     data = encode_checkpoint(checkpoint())
-    assert data.startswith(b"stylebatch checkpoint 1\n")
-    assert len(b"stylebatch checkpoint 1\n") + 32 == HEAD_BYTES
+    assert data.startswith(b"stylebatch checkpoint 2\n")
+    assert len(b"stylebatch checkpoint 2\n") + 32 == HEAD_BYTES
 
 
 def test_an_identity_holds_what_decides_how_a_pair_goes_on(
