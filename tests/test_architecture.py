@@ -29,10 +29,13 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "recipe_file": BASE,
     **dict.fromkeys(CRAFTS, BASE),
     "work": BASE,
+    "output": BASE | {"results"},
     **dict.fromkeys(USES, BASE | CRAFTS | {"work"}),
+    "report": BASE | CRAFTS | {"work", "output"},
+    "audit": BASE | CRAFTS | {"work", "output", "pair", "job"},
     "cluster": BASE | CRAFTS | {"work"} | USES,
     "display": BASE | CRAFTS | {"work", "cluster"} | USES,
-    "cli": BASE | CRAFTS | {"recipe_file", "work", "cluster", "display"} | USES,
+    "cli": BASE | CRAFTS | {"recipe_file", "work", "cluster", "display", "audit"} | USES,
     "__main__": frozenset({"cli"}),
 }
 """The rooms (modules and folders of the package) that each room may import, besides itself."""
@@ -42,7 +45,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "boto3": ("storage",),
     "botocore": ("storage",),
     "s3transfer": ("storage",),
-    "torch": ("synthesis", "pictures.encoding", "pair", "cluster.worker"),
+    "torch": ("synthesis", "pictures.encoding", "pair", "audit", "cluster.worker"),
     "torchvision": ("synthesis",),
 }
 """Where alone a dependency may be imported."""
