@@ -30,11 +30,14 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "recipe_file": BASE | {"yaml_file"},
     **dict.fromkeys(CRAFTS, BASE),
     "work": BASE,
+    "output": BASE | {"results"},
     **dict.fromkeys(USES, BASE | CRAFTS | {"work"}),
     "design": BASE | CRAFTS | {"work", "yaml_file"},
+    "report": BASE | CRAFTS | {"work", "output"},
+    "audit": BASE | CRAFTS | {"work", "output", "pair", "job"},
     "cluster": BASE | CRAFTS | {"work"} | USES,
     "display": BASE | CRAFTS | {"work", "cluster"} | USES,
-    "cli": BASE | CRAFTS | {"recipe_file", "work", "cluster", "display"} | USES,
+    "cli": BASE | CRAFTS | {"recipe_file", "work", "cluster", "display", "audit"} | USES,
     "__main__": frozenset({"cli"}),
 }
 """The rooms (modules and folders of the package) that each room may import, besides itself."""
@@ -44,7 +47,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "boto3": ("storage",),
     "botocore": ("storage",),
     "s3transfer": ("storage",),
-    "torch": ("synthesis", "pictures.encoding", "pair", "cluster.worker"),
+    "torch": ("synthesis", "pictures.encoding", "pair", "audit", "cluster.worker"),
     "torchvision": ("synthesis",),
 }
 """Where alone a dependency may be imported."""

@@ -7,4 +7,4 @@ from stylebatch.synthesis.problems import Published
 
 def as_it_is(image: Tensor, number: int) -> Published:
     """The image, neither clipped nor rounded."""
-    return Published(image, 0.0, {})
+    return Published(image, image, 0.0, {})

@@ -7,6 +7,7 @@ from typing import Any
 import stylebatch
 from stylebatch.cli.commands import make_manifest, show, stylize, validate_manifest
 from stylebatch.cli.designing import add_design
+from stylebatch.cli.reporting import add_describe, add_similarity, add_verify
 from stylebatch.cli.running import demo, run
 from stylebatch.recipe import PRESETS
 
@@ -23,6 +24,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"stylebatch {stylebatch.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (_add_run, _add_stylize, _add_manifest, _add_validate, _add_show, _add_demo, add_design):
+        add(commands)
+    for add in (add_describe, add_verify, add_similarity):
         add(commands)
     return parser
 

@@ -38,7 +38,8 @@ def finish(image: Tensor, loaded: LoadedPair) -> Published:
     if wanted.asks_for_something:
         image = _as_image(adjusted(_as_pixels(image), wanted))
     pixels = as_published(image, loaded.recipe.format, loaded.recipe.quality)
-    return Published(pixels, outside_fraction(image), measured(_as_pixels(pixels), wanted))
+    to_encode = image if loaded.recipe.format == "jpeg" else pixels
+    return Published(pixels, to_encode, outside_fraction(image), measured(_as_pixels(pixels), wanted))
 
 
 def wanted_appearance(loaded: LoadedPair, height: int, width: int) -> Appearance:

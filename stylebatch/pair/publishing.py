@@ -63,7 +63,7 @@ def _number(value: float) -> float | None:
 
 def encode_solution(solution: Solution, recipe: Recipe, provenance: Mapping[str, Any]) -> bytes:
     """The published file, with its provenance inside where the format can hold it."""
-    return encode(solution.image, recipe.format, recipe.quality, provenance)
+    return encode(solution.to_encode, recipe.format, recipe.quality, provenance)
 
 
 def source_names(pair: Pair) -> Facts:

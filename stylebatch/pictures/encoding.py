@@ -11,9 +11,17 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from stylebatch.errors import PictureError
+from stylebatch.pictures.decoding import decode
+from stylebatch.pictures.headers import check_size, header_size, plain_errors
 from stylebatch.pictures.provenance import JPEG_LIMIT, MARK, PNG_KEYWORD, PNG_LIMIT, canonical_text
 from stylebatch.recipe import FILE_SUFFIXES
 
+NPY_MARK = b"\x93NUMPY"
+"""How a ``.npy`` file begins."""
+TIFF_MARK = b"II*\0"
+"""How a TIFF file begins that is published here."""
+LARGEST_PUBLISHED = 16384**2
+"""Pixels of the largest picture that is made."""
 FINER = 257
 """Steps of a 16-bit file in one grey level of an 8-bit one."""
 
@@ -62,6 +70,26 @@ def as_published(pixels: torch.Tensor, format: str, quality: int) -> torch.Tenso
     if format == "jpeg":
         picture = Image.open(BytesIO(_jpeg(picture, quality)))
     return to_tensor(picture)
+
+
+def read_published(data: bytes, uri: str) -> torch.Tensor:
+    """The pixel values in a published file of any format: what :func:`as_published` said that it would hold.
+
+    Args:
+        data: The whole file.
+        uri: The file's URI, which names it in errors.
+
+    Returns:
+        (3, H, W), float32, 0..255, on the CPU.
+
+    Raises:
+        PictureError: It is not a picture, or not one that is published here.
+    """
+    if data.startswith(NPY_MARK):
+        return _from_npy(data, uri)
+    if data.startswith(TIFF_MARK):
+        return _from_tiff(data, uri)
+    return to_tensor(decode(data, uri, LARGEST_PUBLISHED))
 
 
 def encode(pixels: torch.Tensor, format: str, quality: int, provenance: Mapping[str, Any]) -> bytes:
@@ -153,6 +181,22 @@ def _tiff(pixels: torch.Tensor, description: str) -> bytes:
     return file.getvalue()
 
 
+def _from_tiff(data: bytes, uri: str) -> torch.Tensor:
+    """The pixels of a 16-bit RGB file; its header is checked before tifffile reads it."""
+    import tifffile
+
+    width, height = header_size(data, uri)
+    check_size((width, height), uri, LARGEST_PUBLISHED)
+    with plain_errors(uri):
+        levels = tifffile.imread(BytesIO(data))
+    if levels.shape != (height, width, 3) or levels.dtype != np.uint16:
+        raise PictureError(
+            f"{uri} holds {levels.dtype} values of shape {levels.shape}; a published TIFF file holds uint16 "
+            "values (height, width, 3)"
+        )
+    return torch.from_numpy(levels.astype(np.float32) / FINER).permute(2, 0, 1).contiguous()
+
+
 def _srgb_profile() -> bytes:
     """The ICC profile of sRGB, with a fixed date of creation in place of the present one."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -164,3 +208,17 @@ def _npy(pixels: torch.Tensor) -> bytes:
     file = BytesIO()
     np.save(file, pixels.permute(1, 2, 0).contiguous().numpy(), allow_pickle=False)
     return file.getvalue()
+
+
+def _from_npy(data: bytes, uri: str) -> torch.Tensor:
+    try:
+        array = np.load(BytesIO(data), allow_pickle=False)
+    except (ValueError, TypeError, EOFError, OSError, MemoryError, OverflowError) as error:
+        raise PictureError(f"{uri} is no array of numbers, or is damaged") from error
+    is_picture = array.dtype == np.float32 and array.ndim == 3 and array.shape[2] == 3 and array.size > 0
+    if not is_picture or not np.isfinite(array).all():
+        raise PictureError(
+            f"{uri} holds an array of shape {array.shape} and type {array.dtype}; a published one has finite "
+            "float32 values, (height, width, 3)"
+        )
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()

@@ -210,6 +210,7 @@ class Batch:
         return [
             Solution(
                 image=published[i].pixels,
+                to_encode=published[i].to_encode,
                 loss=float(terms.total[i]),
                 content_loss=float(terms.content_loss[i]),
                 style_loss=float(terms.style_loss[i]),

@@ -41,7 +41,9 @@ class Published:
     """What the published file keeps of the solver's image."""
 
     pixels: Tensor
-    """Float32 ``(3, H, W)``, RGB, 0..255, on the CPU."""
+    """What a reader of the file gets: float32 ``(3, H, W)``, RGB, 0..255, on the CPU."""
+    to_encode: Tensor
+    """What the file is made of, which differs from that where the format loses more than precision."""
     clipped_fraction: float
     """The share of values that were outside 0..255 and had to be clipped."""
     achieved: Mapping[str, float]
@@ -58,6 +60,8 @@ class Solution:
 
     image: Tensor
     """The published pixel values, float32 ``(3, H, W)``, RGB, 0..255, on the CPU."""
+    to_encode: Tensor
+    """What the published file is made of; for JPEG not yet what a reader of it gets."""
     loss: float
     """Equation (7), with the total variation term."""
     content_loss: float

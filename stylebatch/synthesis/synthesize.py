@@ -16,7 +16,8 @@ from stylebatch.synthesis.vgg import VGG19
 
 def clip_and_round(image: Tensor, number: int) -> Published:
     """What an 8-bit file keeps of an image ``(3, H, W)``."""
-    return Published(image.round().clamp(LOW, HIGH), outside_fraction(image), {})
+    pixels = image.round().clamp(LOW, HIGH)
+    return Published(pixels, pixels, outside_fraction(image), {})
 
 
 def offer_nothing(take_states: TakeStates) -> None:

@@ -73,6 +73,7 @@ def solution() -> Solution:
     layers = {"content_conv4_2": 2.0, "style_conv1_1": 1.0}
     return Solution(
         image=image,
+        to_encode=image,
         loss=3.0,
         content_loss=2.0,
         style_loss=1.0,

@@ -284,7 +284,8 @@ def test_losses_are_those_of_the_published_picture(
 
     def publish(image: Tensor, number: int) -> Published:
         assert number == 0
-        return Published((image / 36).round().clamp(0, 7) * 36, 0.5, {"levels": 8})
+        levels = (image / 36).round().clamp(0, 7) * 36
+        return Published(levels, levels, 0.5, {"levels": 8})
 
     (solution,) = synthesize(network, [problem], publish=publish)
     assert set((solution.image / 36).unique().tolist()) <= set(range(8))

@@ -1,0 +1,123 @@
+"""What the rows of a set come to, column by column, in memory that hardly grows with the rows."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stylebatch.recipe import FIELDS
+
+MOST_VALUES = 10_000
+"""Different values of a column that are counted; of numbers beyond, only the range is known."""
+
+
+@dataclass
+class Values:
+    """The values of one column. Nulls are counted, and otherwise left out."""
+
+    counts: Counter[Hashable] = field(default_factory=Counter)
+    """How often each value was there, up to :data:`MOST_VALUES` of them."""
+    is_complete: bool = True
+    """Whether every value is counted."""
+    nulls: int = 0
+    """How many there are."""
+    low: float = math.inf
+    """The smallest number."""
+    high: float = -math.inf
+    """The largest."""
+
+    def add(self, value: Any) -> None:
+        """One more value; a list counts as a whole."""
+        if value is None:
+            self.nulls += 1
+            return
+        if isinstance(value, int | float):
+            self.low, self.high = min(self.low, value), max(self.high, value)
+        key = _hashable(value)
+        if key in self.counts or len(self.counts) < MOST_VALUES:
+            self.counts[key] += 1
+        else:
+            self.is_complete = False
+
+    def __bool__(self) -> bool:
+        """Whether there are any but nulls."""
+        return bool(self.counts)
+
+    @property
+    def only(self) -> Any:
+        """The one value that there is; None where there are others, or none."""
+        return next(iter(self.counts)) if len(self.counts) == 1 else None
+
+
+def _hashable(value: Any) -> Hashable:
+    return tuple(_hashable(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+COUNTED = (
+    *FIELDS,
+    *("weights_sha256", "content_sha256", "loss", "loss_change", "clipped_fraction"),
+    *("adjusted_clipped_fraction", "evaluations", "stop_reason", "device", "batch", "width", "height"),
+    *("stylebatch_version", "torch_version"),
+)
+"""Columns whose values are gathered as they stand."""
+
+BY_NAME = ("layer_residuals", "achieved")
+"""Columns that hold numbers by name, each of which is gathered for itself."""
+
+
+class Gathered:
+    """The rows of a set, as far as words about the set need them.
+
+    ``columns`` has the values of the stimuli, that is of the rows that are ``ok``; ``named`` those of the
+    columns that hold numbers by name, by column and name.
+    """
+
+    def __init__(self) -> None:
+        self.ok = 0
+        self.failed: Counter[str] = Counter()
+        """Failed pairs by kind of error."""
+        self.kinds: Counter[str] = Counter()
+        """Stimuli by what they were made of: ``transfer``, ``texture``, ``reconstruction``."""
+        self.columns: defaultdict[str, Values] = defaultdict(Values)
+        self.named: dict[str, defaultdict[str, Values]] = {name: defaultdict(Values) for name in BY_NAME}
+        self.shapes: Counter[tuple[int, int]] = Counter()
+        """Stimuli by width and height."""
+        self.styles: set[str] = set()
+        """SHA-256 of every style image."""
+        self.balances = Values()
+        """α/β, where β is not 0."""
+        self.seeds = Values()
+        """Seeds that something was drawn from."""
+        self.style_counts: Counter[int] = Counter()
+        """Stimuli by their number of style images."""
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return self.ok + self.failed.total()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One more row."""
+        if row["status"] != "ok":
+            self.failed[str(row.get("error_type") or "unknown")] += 1
+            return
+        self.ok += 1
+        for name in COUNTED:
+            self.columns[name].add(row.get(name))
+        for name, values in self.named.items():
+            for key, value in (row.get(name) or {}).items():
+                values[key].add(value)
+        self._add_derived(row)
+
+    def _add_derived(self, row: Mapping[str, Any]) -> None:
+        styles = row.get("style") or []
+        has_both = row.get("content") is not None and bool(styles)
+        self.kinds["transfer" if has_both else "texture" if styles else "reconstruction"] += 1
+        self.style_counts[len(styles)] += 1
+        self.styles.update(row.get("style_sha256") or [])
+        self.shapes[row["width"], row["height"]] += 1
+        if row["style_weight"]:
+            self.balances.add(row["content_weight"] / row["style_weight"])
+        if row["start"] in ("noise", "scrambled"):
+            self.seeds.add(row["seed"])
