@@ -31,7 +31,7 @@ foils:
   - {kind: crop, of: content}
 participants: {count: 6, order: seeded}
 """
-CELLS, FOILS = 2 * 3 * 2 * 2, 7
+CELLS, FOILS = 2 * 3 * 2 * 2, 4 * 2
 
 
 def command_line(*arguments: str, expect: int = 0) -> str:

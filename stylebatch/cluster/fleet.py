@@ -19,9 +19,9 @@ from stylebatch.work import Activity
 THREADS_PER_WORKER = 4
 """Cores of a CPU worker, where there are so many."""
 PATIENCE = "10000"
-"""Looks for work that a thread of torch takes (GNU OpenMP) before it sleeps, about half a millisecond. By default it
-is 300,000: where other programs want the same cores, threads then wait for one that is not running, for
-milliseconds at each operation, and an evaluation takes ten times as long."""
+"""How often a thread of torch looks for work (GNU OpenMP) before it sleeps; about half a millisecond. With the
+default of 300,000, threads that share their cores with other programs wait at each operation for one that is
+not running, and an evaluation takes many times as long."""
 CALLS_AT_ONCE = 4
 """Two batches, a question about its activity, and its preparation."""
 MOST_START_FAILURES = 3
