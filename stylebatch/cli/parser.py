@@ -6,6 +6,7 @@ from typing import Any
 
 import stylebatch
 from stylebatch.cli.commands import make_manifest, show, stylize, validate_manifest
+from stylebatch.cli.features import add_features
 from stylebatch.cli.running import demo, run
 from stylebatch.recipe import PRESETS
 
@@ -23,6 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (_add_run, _add_stylize, _add_manifest, _add_validate, _add_show, _add_demo):
         add(commands)
+    add_features(commands, _add_worker_options)
     return parser
 
 
