@@ -8,6 +8,7 @@ import stylebatch
 from stylebatch.cli.commands import make_manifest, show, stylize, validate_manifest
 from stylebatch.cli.designing import add_design
 from stylebatch.cli.reporting import add_describe, add_similarity, add_verify
+from stylebatch.cli.features import add_features
 from stylebatch.cli.running import demo, run
 from stylebatch.recipe import PRESETS
 
@@ -23,10 +24,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.set_defaults(is_resumable=False)
     parser.add_argument("--version", action="version", version=f"stylebatch {stylebatch.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_run, _add_stylize, _add_manifest, _add_validate, _add_show, _add_demo, add_design):
+    for add in (_add_run, _add_stylize, _add_manifest, add_design, _add_validate, _add_show):
         add(commands)
     for add in (add_describe, add_verify, add_similarity):
         add(commands)
+    add_features(commands, _add_worker_options)
+    _add_demo(commands)
     return parser
 
 

@@ -13,7 +13,7 @@ from stylebatch.cluster.lookahead import LookAhead
 from stylebatch.cluster.options import DEFAULT_OPTIONS, RunOptions
 from stylebatch.cluster.progress import Observer, Progress
 from stylebatch.cluster.publisher import PartPublisher
-from stylebatch.cluster.schedule import BATCHES_PER_WORKER, Backlog
+from stylebatch.cluster.schedule import BATCHES_PER_WORKER, Backlog, Candidate
 from stylebatch.cluster.settlement import Settlement
 from stylebatch.cluster.worker import WorkerSettings
 from stylebatch.errors import JobStoppedError, StylebatchError
@@ -88,7 +88,9 @@ def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, observe: Ob
     return book.tally
 
 
-def _start_fleet(job: Job, opened: OpenedOutput, options: RunOptions, resources: Resources) -> Fleet:
+def _start_fleet(
+    job: Job, opened: OpenedOutput, options: RunOptions, resources: Resources
+) -> Fleet[Candidate]:
     plan = plan_fleet(resources, options.workers, options.device)
     settings = WorkerSettings(
         store=opened.store,
@@ -110,7 +112,7 @@ class _Run:
         job: Job,
         opened: OpenedOutput,
         book: UnitBook,
-        fleet: Fleet,
+        fleet: Fleet[Candidate],
         tasks: Iterator[Task],
         options: RunOptions,
         observe: Observer,
@@ -204,7 +206,7 @@ class _Run:
                 if len(member.batches) == held and self._may_have_more(member):
                     self._give(member)
 
-    def _may_have_more(self, member: Member) -> bool:
+    def _may_have_more(self, member: Member[Candidate]) -> bool:
         """An idle worker may. A busy one may where enough is left for all, and it has no suspect."""
         if not member.batches:
             return True
@@ -212,7 +214,7 @@ class _Run:
             return False
         return not self._lookahead.is_exhausted or len(self._backlog) >= len(self._fleet.members)
 
-    def _give(self, member: Member) -> None:
+    def _give(self, member: Member[Candidate]) -> None:
         batch = self._backlog.take(member.handle, len(self._fleet.members), is_idle=not member.batches)
         if batch:
             member.give(batch, time.monotonic())
@@ -227,7 +229,7 @@ class _Run:
             if reference in self._fleet.references:  # a worker's death takes all its batches at once
                 self._collect_batch(self._fleet.owner(reference), reference)
 
-    def _collect_batch(self, member: Member, reference: Any) -> None:
+    def _collect_batch(self, member: Member[Candidate], reference: Any) -> None:
         try:
             outcomes = ray.get(reference)
         except RayTaskError as error:
@@ -241,7 +243,7 @@ class _Run:
         for member in self._fleet.stalled():
             self._replace(member, True, f"no progress for {self._options.stall_timeout:g} s")
 
-    def _replace(self, member: Member, has_died: bool, reason: str) -> None:
+    def _replace(self, member: Member[Candidate], has_died: bool, reason: str) -> None:
         """Put another worker in the place of one that is lost, and let its pairs wait again."""
         assert member.info is not None, "only a worker that is ready has batches"
         lost = member.candidates

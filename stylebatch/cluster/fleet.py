@@ -5,14 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayError
 
 from stylebatch.cluster.progress import WorkerProgress
-from stylebatch.cluster.schedule import Candidate
-from stylebatch.cluster.worker import Worker, WorkerInfo, WorkerSettings
+from stylebatch.cluster.worker import Worker, WorkerInfo
 from stylebatch.errors import ClusterError, StylebatchError
 from stylebatch.work import Activity
 
@@ -135,8 +134,21 @@ def plan_fleet(resources: Resources, workers: int | None, device: str = "auto") 
     return FleetPlan(count, resources.most_threads(count), is_gpu=False)
 
 
+class Given(Protocol):
+    """What a worker is given, as the driver keeps it; the worker sees the task alone."""
+
+    @property
+    def task(self) -> Any:
+        """What is to be done."""
+        ...
+
+
+GivenType = TypeVar("GivenType", bound=Given)
+"""Candidates where pairs are made, parts where features are measured."""
+
+
 @dataclass
-class Member:
+class Member(Generic[GivenType]):
     """A worker as the driver sees it."""
 
     handle: Any
@@ -147,7 +159,7 @@ class Member:
     """Workers before it in its place that did not become ready, in a row."""
     info: WorkerInfo | None = None
     """None until it is ready."""
-    batches: dict[Any, list[Candidate]] = field(default_factory=dict)
+    batches: dict[Any, list[GivenType]] = field(default_factory=dict)
     """What it was given, by the reference to the outcomes; the one that is running comes first."""
     activity: Activity = field(default_factory=lambda: Activity("starting"))
     """As it said last."""
@@ -157,7 +169,7 @@ class Member:
     """When it last did something new, by the driver's clock; None before Ray has found a place for it."""
 
     @property
-    def candidates(self) -> list[Candidate]:
+    def candidates(self) -> list[GivenType]:
         """All pairs that it has."""
         return [candidate for batch in self.batches.values() for candidate in batch]
 
@@ -173,7 +185,7 @@ class Member:
             self.moved = now
         self.activity = activity
 
-    def give(self, batch: list[Candidate], now: float) -> None:
+    def give(self, batch: list[GivenType], now: float) -> None:
         """Hand it a batch."""
         if not self.batches:
             self.moved = now
@@ -185,22 +197,31 @@ class Member:
         return is_busy and self.moved is not None and now - self.moved > timeout
 
 
-class Fleet:
+class Fleet(Generic[GivenType]):
     """A fixed number of places for workers; one that dies is replaced.
 
     A place is given up after :data:`MOST_START_FAILURES` workers in a row that did not become ready.
+
+    Args:
+        plan: How many, and of what kind.
+        settings: What each is told as it is made.
+        stall_timeout: Seconds without progress after which one counts as lost.
+        actor: A class with the methods ``prepare``, ``run`` and ``activity`` of :class:`Worker`.
     """
 
-    def __init__(self, plan: FleetPlan, settings: WorkerSettings, stall_timeout: float) -> None:
+    def __init__(
+        self, plan: FleetPlan, settings: object, stall_timeout: float, actor: type[Any] = Worker
+    ) -> None:
         self.plan = plan
         self.notices: list[str] = []
         self._settings = settings
+        self._actor = actor
         self._stall_timeout = stall_timeout
-        self.members = [self._start() for _ in range(plan.workers)]
+        self.members: list[Member[GivenType]] = [self._start() for _ in range(plan.workers)]
 
-    def _start(self, start_failures: int = 0) -> Member:
+    def _start(self, start_failures: int = 0) -> Member[GivenType]:
         threads = str(self.plan.threads)
-        actor: Any = ray.remote(Worker).options(
+        actor: Any = ray.remote(self._actor).options(
             num_cpus=self.plan.threads,
             num_gpus=1 if self.plan.is_gpu else 0,
             max_concurrency=CALLS_AT_ONCE,
@@ -226,7 +247,7 @@ class Fleet:
             if member.info is None:
                 self._poll_start(member)
 
-    def _ask(self, member: Member) -> None:
+    def _ask(self, member: Member[GivenType]) -> None:
         if member.asking is None:
             member.asking = member.handle.activity.remote()
         elif ray.wait([member.asking], timeout=0)[0]:
@@ -235,7 +256,7 @@ class Fleet:
             if activity is not None:
                 member.note(activity, time.monotonic())
 
-    def _poll_start(self, member: Member) -> None:
+    def _poll_start(self, member: Member[GivenType]) -> None:
         if ray.wait([member.preparing], timeout=0)[0]:
             try:
                 member.info = ray.get(member.preparing)
@@ -249,7 +270,7 @@ class Fleet:
             reason = f"it did not become ready within {self._stall_timeout:g} s"
             self._after_start_failure(member, ClusterError(f"a worker cannot start: {reason}"))
 
-    def _after_start_failure(self, member: Member, error: StylebatchError) -> None:
+    def _after_start_failure(self, member: Member[GivenType], error: StylebatchError) -> None:
         """Try again in the same place, a few times; without any place left, give up."""
         failures = member.start_failures + 1
         if failures < MOST_START_FAILURES:
@@ -264,12 +285,12 @@ class Fleet:
             f"the run goes on with one worker less ({len(self.members)})"
         )
 
-    def replace(self, member: Member, start_failures: int = 0) -> None:
+    def replace(self, member: Member[GivenType], start_failures: int = 0) -> None:
         """Start another worker in the place of one that is of no use any more."""
         ray.kill(member.handle)
         self.members[self.members.index(member)] = self._start(start_failures)
 
-    def stalled(self) -> list[Member]:
+    def stalled(self) -> list[Member[GivenType]]:
         """The workers that have work and have made no progress for too long."""
         now = time.monotonic()
         return [
@@ -282,7 +303,7 @@ class Fleet:
             if member.batches:
                 member.handle.checkpoint_soon.remote()
 
-    def owner(self, reference: Any) -> Member:
+    def owner(self, reference: Any) -> Member[GivenType]:
         """Who was given the batch with this reference."""
         return next(member for member in self.members if reference in member.batches)
 
@@ -297,7 +318,7 @@ class Fleet:
         return [next(iter(member.batches)) for member in self.members if member.batches]
 
 
-def has_died(member: Member, error: RayError) -> bool:
+def has_died(member: Member[Any], error: RayError) -> bool:
     """Whether a worker's process died on a machine that lives on.
 
     Ray says of a worker that was lost with its machine that it is unavailable, and knows more only later.

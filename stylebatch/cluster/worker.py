@@ -76,11 +76,9 @@ class Worker:
             WeightsError: They are missing or wrong.
             ClusterError: Ray gave it a GPU that torch cannot use.
         """
-        host = socket.gethostname()
-        _check_device(self._device, host)
+        info = located(self._device)
         self._runner.network(self._recipe)
-        machine: str = ray.get_runtime_context().get_node_id()
-        return WorkerInfo(host, os.getpid(), self._device, machine)
+        return info
 
     def run(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Work on a batch; see :meth:`stylebatch.pair.batch.BatchRunner.run`."""
@@ -93,6 +91,18 @@ class Worker:
     def activity(self) -> Activity:
         """What it is doing."""
         return self._runner.activity
+
+
+def located(device: str) -> WorkerInfo:
+    """Where this process of a worker runs.
+
+    Raises:
+        ClusterError: Ray gave it a GPU that torch cannot use.
+    """
+    host = socket.gethostname()
+    _check_device(device, host)
+    machine: str = ray.get_runtime_context().get_node_id()
+    return WorkerInfo(host, os.getpid(), device, machine)
 
 
 def _check_device(device: str, host: str) -> None:
