@@ -6,6 +6,8 @@ from typing import Any
 
 import stylebatch
 from stylebatch.cli.commands import make_manifest, show, stylize, validate_manifest
+from stylebatch.cli.designing import add_design
+from stylebatch.cli.figures import add_figure
 from stylebatch.cli.running import demo, run
 from stylebatch.recipe import PRESETS
 
@@ -21,7 +23,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser.set_defaults(is_resumable=False)
     parser.add_argument("--version", action="version", version=f"stylebatch {stylebatch.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_run, _add_stylize, _add_manifest, _add_validate, _add_show, _add_demo):
+    for add in (
+        _add_run,
+        _add_stylize,
+        _add_manifest,
+        _add_validate,
+        _add_show,
+        _add_demo,
+        add_design,
+        add_figure,
+    ):
         add(commands)
     return parser
 
