@@ -1,16 +1,16 @@
-"""``stylebatch design``: commands that make manifests of a kind."""
+"""``stylebatch design``: manifests of experiments that are laid out beforehand."""
 
 from typing import Any
 
 from stylebatch.cli.equating import add_equated
+from stylebatch.cli.figures import add_figure_designs
 from stylebatch.cli.stimuli import add_stimuli
 
 
 def add_design(commands: Any) -> None:
-    """Add ``design`` and the kinds of designs to the command line."""
-    parser = commands.add_parser(
-        "design", help="make the manifest of a stimulus set", description="Make the manifest of a design."
-    )
+    """Add ``design`` and its kinds to the commands."""
+    meaning = "make the manifest of a designed experiment"
+    parser = commands.add_parser("design", help=meaning, description=f"{meaning.capitalize()}.")
     kinds = parser.add_subparsers(title="designs", required=True, metavar="DESIGN")
-    for add in (add_stimuli, add_equated):
+    for add in (add_figure_designs, add_stimuli, add_equated):
         add(kinds)

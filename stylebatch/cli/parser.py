@@ -7,8 +7,9 @@ from typing import Any
 import stylebatch
 from stylebatch.cli.commands import make_manifest, show, stylize, validate_manifest
 from stylebatch.cli.designing import add_design
-from stylebatch.cli.reporting import add_describe, add_similarity, add_verify
 from stylebatch.cli.features import add_features
+from stylebatch.cli.figures import add_figure
+from stylebatch.cli.reporting import add_describe, add_similarity, add_verify
 from stylebatch.cli.running import demo, run
 from stylebatch.recipe import PRESETS
 
@@ -26,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (_add_run, _add_stylize, _add_manifest, add_design, _add_validate, _add_show):
         add(commands)
-    for add in (add_describe, add_verify, add_similarity):
+    for add in (add_figure, add_describe, add_verify, add_similarity):
         add(commands)
     add_features(commands, _add_worker_options)
     _add_demo(commands)

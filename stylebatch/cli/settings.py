@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import sys
+from typing import Any
 
 from stylebatch.errors import RecipeError
 from stylebatch.recipe import Recipe, parse_fields
@@ -16,7 +17,12 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         from stylebatch.storage import UriStore
 
         recipe = recipe.replace(parse_fields(read_recipe_fields(UriStore(), options.recipe)))
-    return recipe.replace(parse_fields(dict(_split_setting(text) for text in options.set)))
+    return recipe.replace(given_fields(options))
+
+
+def given_fields(options: argparse.Namespace) -> dict[str, Any]:
+    """The recipe fields of each ``--set``."""
+    return parse_fields(dict(_split_setting(text) for text in options.set))
 
 
 def _split_setting(text: str) -> tuple[str, str]:

@@ -85,13 +85,27 @@ def write_demo(store: ObjectStore, folder: str) -> str:
         JobError: scikit-image is not installed, or does not carry one of the photographs.
         StorageError: A file cannot be written.
     """
-    names = sorted({name for pair in DEMO_PAIRS for name in (pair.content, pair.style)})
-    photographs = {name: _photograph(name) for name in names}
-    for name, data in photographs.items():
-        store.put(join_uri(folder, SOURCES, name), data)
+    write_sources(store, join_uri(folder, SOURCES))
     manifest = join_uri(folder, "manifest.parquet")
     write_manifest(store, manifest, demo_table())
     return manifest
+
+
+def write_sources(store: ObjectStore, folder: str) -> None:
+    """Copy the demo's photographs, which the ready figures go over too, from the installed scikit-image.
+
+    Args:
+        store: Where to write.
+        folder: Canonical URI of a folder; files of the same names in it are replaced.
+
+    Raises:
+        JobError: scikit-image is not installed, or does not carry one of the photographs.
+        StorageError: A file cannot be written.
+    """
+    names = sorted({name for pair in DEMO_PAIRS for name in (pair.content, pair.style)})
+    photographs = {name: _photograph(name) for name in names}
+    for name, data in photographs.items():
+        store.put(join_uri(folder, name), data)
 
 
 def _photograph(name: str) -> bytes:

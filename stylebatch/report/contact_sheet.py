@@ -2,19 +2,30 @@
 
 import io
 import math
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from stylebatch.errors import PictureError, StylebatchError
+from stylebatch.errors import StylebatchError
 from stylebatch.objectstore import ObjectStore
-from stylebatch.pictures import decode, fetch, from_array, resize
-from stylebatch.recipe import FILE_SUFFIXES
+from stylebatch.pictures import resize
+from stylebatch.report.drawing import (
+    CAPTION_SIZE,
+    FAILED_INK,
+    FAILED_MAT,
+    FAINT_INK,
+    INK,
+    MAT,
+    MAX_LABEL,
+    PAPER,
+    font,
+    message,
+    plain,
+    read_picture,
+    shortened,
+)
 
 COLUMNS = ("content", "style", "result")
 CELL = (320, 240)
@@ -30,22 +41,9 @@ TILE_GAP = 6
 """Pixels between the style images of one cell."""
 MAX_TILES = 9
 """The most style images of one cell, or one less and how many more there are."""
-MAX_LABEL = 500
-"""Characters of a text that are drawn; a cell has room for fewer."""
-PADDING = 18
-"""Pixels around the text in a cell."""
-
-PAPER = "#ffffff"
-MAT = "#f3f3f1"
-FAILED_MAT = "#fbecea"
-INK = "#22221f"
-FAINT_INK = "#85857f"
-FAILED_INK = "#9c2f22"
 
 HEADING_SIZE = 15
-CAPTION_SIZE = 17
 FACTS_SIZE = 15
-SMALL_SIZE = 13
 
 _NEEDED = (
     *("pair_id", "title", "status", "content", "style", "image"),
@@ -53,7 +51,6 @@ _NEEDED = (
 )
 
 Row = Mapping[str, Any]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(store: ObjectStore, results: pa.Table, max_rows: int = 40) -> bytes:
@@ -77,7 +74,7 @@ def contact_sheet(store: ObjectStore, results: pa.Table, max_rows: int = 40) -> 
     draw = ImageDraw.Draw(sheet)
     for column, name in enumerate(COLUMNS):
         left, top = cell_corner(0, column)
-        draw.text((left, top - 12), name, FAINT_INK, _font(HEADING_SIZE), anchor="ls")
+        draw.text((left, top - 12), name, FAINT_INK, font(HEADING_SIZE), anchor="ls")
     cells = _Cells(store)
     for number, row in enumerate(rows):
         for column, cell in enumerate((cells.content(row), cells.style(row), cells.result(row))):
@@ -85,7 +82,7 @@ def contact_sheet(store: ObjectStore, results: pa.Table, max_rows: int = 40) -> 
         _draw_caption(draw, number, row)
     if left_out:
         line = f"and {left_out:,} more {'row' if left_out == 1 else 'rows'}, not shown"
-        draw.text((MARGIN, sheet.height - MARGIN), line, FAINT_INK, _font(FACTS_SIZE), anchor="ls")
+        draw.text((MARGIN, sheet.height - MARGIN), line, FAINT_INK, font(FACTS_SIZE), anchor="ls")
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()
@@ -121,27 +118,27 @@ class _Cells:
 
     def content(self, row: Row) -> Image.Image:
         if row["content"] is None:
-            return _message(CELL, "no content", "a texture: the style alone")
+            return message(CELL, "no content", "a texture: the style alone")
         return self._picture(row["content"], CELL)
 
     def style(self, row: Row) -> Image.Image:
         styles = row["style"]
         if not styles:
-            return _message(CELL, "no style", "a reconstruction of the content alone")
+            return message(CELL, "no style", "a reconstruction of the content alone")
         cell = Image.new("RGB", CELL, PAPER if len(styles) > 1 else MAT)
         boxes = _tiles(min(len(styles), MAX_TILES))
         tiles = [self._picture(uri, box[2:]) for uri, box in zip(styles, boxes, strict=False)]
         if len(styles) > MAX_TILES:
-            tiles[-1] = _message(boxes[-1][2:], f"+ {len(styles) - MAX_TILES + 1}")
+            tiles[-1] = message(boxes[-1][2:], f"+ {len(styles) - MAX_TILES + 1}")
         for tile, (left, top, _, _) in zip(tiles, boxes, strict=True):
             cell.paste(tile, (left, top))
         return cell
 
     def result(self, row: Row) -> Image.Image:
         if row["status"] != "ok":
-            return _message(CELL, "failed", row["error"] or "no error was noted", FAILED_INK, FAILED_MAT)
+            return message(CELL, "failed", row["error"] or "no error was noted", FAILED_INK, FAILED_MAT)
         if row["image"] is None:
-            return _message(CELL, "no image")
+            return message(CELL, "no image")
         return self._picture(row["image"], CELL)
 
     def _picture(self, uri: str, box: tuple[int, int]) -> Image.Image:
@@ -152,9 +149,9 @@ class _Cells:
 
     def _fit(self, uri: str, box: tuple[int, int]) -> Image.Image:
         try:
-            picture = _read(self._store, uri)
+            picture = read_picture(self._store, uri)
         except StylebatchError as error:  # a report says what is wrong, and goes on
-            return _message(box, "cannot be shown", str(error))
+            return message(box, "cannot be shown", str(error))
         scale = min(box[0] / picture.width, box[1] / picture.height)
         fitted = resize(
             picture, (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -174,41 +171,24 @@ def _tiles(count: int) -> list[tuple[int, int, int, int]]:
     return [(x * (width + TILE_GAP), y * (height + TILE_GAP), width, height) for y, x in places]
 
 
-def _read(store: ObjectStore, uri: str) -> Image.Image:
-    data = fetch(store, uri)
-    return _from_npy(data, uri) if uri.endswith(FILE_SUFFIXES["npy"]) else decode(data, uri)
-
-
-def _from_npy(data: bytes, uri: str) -> Image.Image:
-    """The picture of a published ``.npy`` file: float32 (H, W, 3), 0..255."""
-    try:
-        pixels = np.load(io.BytesIO(data), allow_pickle=False)
-        levels = np.rint(np.clip(pixels, 0, 255))
-        if not np.isfinite(levels).all():
-            raise PictureError(f"{uri} holds values that are not finite")
-        return from_array(levels.astype(np.uint8))
-    except (ValueError, TypeError, EOFError, OSError, MemoryError, OverflowError) as error:
-        raise PictureError(f"{uri} is no array of numbers (height, width, 3), or is damaged") from error
-
-
 def _draw_caption(draw: ImageDraw.ImageDraw, number: int, row: Row) -> None:
     """The pair's name at the left below its row, and its numbers at the right."""
     y = cell_corner(number, 0)[1] + CELL[1] + 23
     right = sheet_size(1, False)[0] - MARGIN
     facts = "   ".join(_facts(row))
-    font = _font(FACTS_SIZE)
-    draw.text((right, y), facts, FAINT_INK, font, anchor="rs")
-    room = right - MARGIN - font.getlength(facts) - GAP
-    draw.text((MARGIN, y), _shortened(_name(row), _font(CAPTION_SIZE), room), INK, _font(CAPTION_SIZE), "ls")
+    small = font(FACTS_SIZE)
+    draw.text((right, y), facts, FAINT_INK, small, anchor="rs")
+    room = right - MARGIN - small.getlength(facts) - GAP
+    draw.text((MARGIN, y), shortened(_name(row), font(CAPTION_SIZE), room), INK, font(CAPTION_SIZE), "ls")
 
 
 def _name(row: Row) -> str:
     """The title, if its letters can be drawn, and the pair_id, which can."""
     title = row.get("title")
     title = title if isinstance(title, str) else ""  # a manifest's own column may hold anything
-    plain = _plain(title)
-    is_readable = plain.count("?") == title[:MAX_LABEL].count("?")
-    return f"{plain} ({row['pair_id']})" if plain and is_readable else str(row["pair_id"])
+    drawn = plain(title)
+    is_readable = drawn.count("?") == title[:MAX_LABEL].count("?")
+    return f"{drawn} ({row['pair_id']})" if drawn and is_readable else str(row["pair_id"])
 
 
 def _facts(row: Row) -> Iterator[str]:
@@ -221,78 +201,3 @@ def _facts(row: Row) -> Iterator[str]:
         yield f"{row['evaluations']:,} evaluations"
     if row["loss"] is not None:
         yield f"loss {row['loss']:.3g}"
-
-
-def _message(
-    size: tuple[int, int], heading: str, text: str = "", ink: str = FAINT_INK, mat: str = MAT
-) -> Image.Image:
-    """A cell with words in its middle: a heading, and as much of a text as fits below it."""
-    cell = Image.new("RGB", size, mat)
-    draw = ImageDraw.Draw(cell)
-    heading_font, font = _font(CAPTION_SIZE), _font(SMALL_SIZE)
-    spacing = SMALL_SIZE + 4
-    room = size[0] - 2 * PADDING
-    most = max(0, (size[1] - 2 * PADDING - CAPTION_SIZE) // spacing - 1)
-    lines = _first(_wrapped(_plain(text), font, room), most)
-    top = (size[1] - CAPTION_SIZE - len(lines) * spacing) / 2
-    middle = size[0] / 2
-    draw.text((middle, top), _shortened(heading, heading_font, size[0]), ink, heading_font, anchor="mt")
-    for i, line in enumerate(lines):
-        draw.text((middle, top + CAPTION_SIZE + 8 + i * spacing), line, ink, font, anchor="mt")
-    return cell
-
-
-def _wrapped(text: str, font: Font, room: float) -> list[str]:
-    """The text in lines of at most ``room`` pixels; a word that is longer is broken."""
-    lines = [""]
-    for word in text.split():
-        joined = f"{lines[-1]} {word}".lstrip()
-        if font.getlength(joined) <= room:
-            lines[-1] = joined
-            continue
-        *whole, last = _pieces(word, font, room)
-        lines += [*whole, last]
-    return [line for line in lines if line]
-
-
-def _pieces(word: str, font: Font, room: float) -> list[str]:
-    pieces = [""]
-    for character in word:
-        if pieces[-1] and font.getlength(pieces[-1] + character) > room:
-            pieces.append("")
-        pieces[-1] += character
-    return pieces
-
-
-def _first(lines: list[str], most: int) -> list[str]:
-    return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1] + " ..."] if most else []
-
-
-def _shortened(text: str, font: Font, room: float) -> str:
-    """As much of the text as ``room`` pixels hold."""
-    if font.getlength(text) <= room:
-        return text
-    kept = len(text)
-    while kept and font.getlength(text[:kept] + "...") > room:
-        kept -= 1
-    return text[:kept] + "..."
-
-
-def _plain(text: str) -> str:
-    """The text's beginning in letters that Pillow's own font can draw: accents dropped, others as ``?``."""
-    letters: Iterable[str] = unicodedata.normalize("NFKD", " ".join(text[:MAX_LABEL].split()))
-    return "".join(
-        letter if _has_glyph(letter) else "?" for letter in letters if not unicodedata.combining(letter)
-    )
-
-
-@lru_cache(maxsize=4096)
-def _has_glyph(letter: str) -> bool:
-    font = _font(SMALL_SIZE)
-    glyph, missing = font.getmask(letter), font.getmask("\uffff")
-    return glyph.size != missing.size or bytes(glyph) != bytes(missing)
-
-
-@lru_cache
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size=size)
