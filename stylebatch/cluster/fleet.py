@@ -18,9 +18,10 @@ from stylebatch.work import Activity
 THREADS_PER_WORKER = 4
 """Cores of a CPU worker, where there are so many."""
 PATIENCE = "10000"
-"""How often a thread of torch looks for work (GNU OpenMP) before it sleeps; about half a millisecond. With the
-default of 300,000, threads that share their cores with other programs wait at each operation for one that is
-not running, and an evaluation takes many times as long."""
+"""How often a thread of torch looks for work (GNU OpenMP) before it sleeps: about half a millisecond.
+
+With the default of 300,000, threads that share their cores with other programs wait at each operation for one
+that is not running, and an evaluation takes many times as long."""
 CALLS_AT_ONCE = 4
 """Two batches, a question about its activity, and its preparation."""
 MOST_START_FAILURES = 3
