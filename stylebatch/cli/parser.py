@@ -42,6 +42,7 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--output", "-o", required=True, metavar="OUT", help="a folder, local or s3://")
     _add_recipe_options(parser)
     _add_worker_options(parser)
+    _add_checkpoints(parser)
     parser.add_argument(
         "--unit-size", type=_positive, metavar="N", help="rows finished and published together (256)"
     )
@@ -75,12 +76,20 @@ def _add_worker_options(parser: argparse.ArgumentParser) -> None:
         help="at most N pictures in a forward pass; default: by size",
     )
     for name, meaning in (
-        ("--checkpoint-seconds", "seconds of synthesis between two checkpoints of a pair (60)"),
         ("--stall-timeout", "seconds without progress after which a worker is replaced (600)"),
         ("--grace", "seconds that running batches have to finish after SIGTERM or Ctrl-C (30)"),
     ):
         parser.add_argument(name, type=_seconds, metavar="S", help=meaning)
     _add_picture_limit(parser)
+
+
+def _add_checkpoints(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=_seconds,
+        metavar="S",
+        help="seconds of synthesis between two checkpoints of a pair (60)",
+    )
 
 
 def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +143,7 @@ def _add_demo(commands: Any) -> None:
     parser = commands.add_parser("demo", help="stylize a few photographs", description=demo.__doc__)
     parser.add_argument("--output", "-o", default="demo-output", metavar="OUT", help="a folder (demo-output)")
     _add_worker_options(parser)
+    _add_checkpoints(parser)
     parser.set_defaults(command=demo, is_resumable=True, unit_size=None)
 
 
