@@ -7,12 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylebatch.design.entries import Entry
-from stylebatch.errors import DesignError, PictureError
-from stylebatch.objectstore import ObjectStore
-from stylebatch.pictures import fetch, header_size
+from stylebatch.errors import DesignError
 
-HEADER_BYTES = 64 * 1024
-"""Enough for the header of nearly every picture file."""
 LARGEST_SIDE = 2**20
 """Pixels of a side of a crop; no image that is read has a longer one."""
 CROP_FIELDS = {"content": "content_crop", "style": "style_crop"}
@@ -53,19 +49,6 @@ def read_place(entry: Entry) -> str | tuple[int, int]:
         raise entry.refusal(PLACES_ALLOWED)
     left, top = (item.whole(0, LARGEST_SIDE) for item in entry.listed(PLACES_ALLOWED))
     return left, top
-
-
-def stored_size(store: ObjectStore, uri: str) -> Size:
-    """The size of a stored image, from its header.
-
-    Raises:
-        StorageError: It cannot be fetched.
-        PictureError: It is no picture.
-    """
-    try:
-        return header_size(store.get_range(uri, 0, HEADER_BYTES), uri)
-    except PictureError:
-        return header_size(fetch(store, uri), uri)
 
 
 def check_fits(box: Box, uri: str, size: Size, where: str) -> None:

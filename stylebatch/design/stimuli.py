@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from stylebatch.design.balance import Balance, measure_balance, measure_orders
 from stylebatch.design.cells import Cell, all_sources, check_boxes, cropped, make_cells
-from stylebatch.design.crops import CROP_FIELDS, Size, stored_size
+from stylebatch.design.crops import CROP_FIELDS, Size
 from stylebatch.design.crossing import combinations
 from stylebatch.design.design_file import Design
 from stylebatch.design.foils import make_foils
@@ -19,6 +19,7 @@ from stylebatch.design.stimulus import Stimulus, check_count
 from stylebatch.errors import DesignError, ManifestError
 from stylebatch.manifest import open_manifest, validate, write_manifest
 from stylebatch.objectstore import ObjectStore, join_uri
+from stylebatch.pictures import stored_size
 from stylebatch.recipe import FIELDS, Recipe, field_rule
 from stylebatch.results import RESERVED_COLUMNS
 from stylebatch.storage import LocalStore

@@ -13,16 +13,13 @@ from stylebatch.pairs import Pair
 from stylebatch.pictures import (
     DEFAULT_MAX_PIXELS,
     crop_corners,
-    fetch,
-    header_size,
     output_size,
+    stored_size,
     style_output_size,
 )
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.projection import largest_batch, projected_bytes
 
-HEADER_BYTES = 64 * 1024
-"""Enough for the header of nearly every picture file."""
 READERS = 16
 """Headers that are read at once."""
 REMEMBERED = 16_384
@@ -60,11 +57,7 @@ class ShapeReader:
 
     def _read_picture_size(self, uri: str) -> tuple[int, int]:
         """Width and height of a stored image."""
-        try:
-            width, height = header_size(self._store.get_range(uri, 0, HEADER_BYTES), uri)
-        except PictureError:
-            with self._whole_file:
-                width, height = header_size(fetch(self._store, uri), uri)
+        width, height = stored_size(self._store, uri, self._whole_file)
         if width * height > self._max_pixels:
             raise PictureError(f"{uri} is {width} x {height} pixels; the limit is {self._max_pixels}")
         return width, height

@@ -4,7 +4,7 @@ What makes tensors is in :mod:`stylebatch.pictures.encoding`, apart, so that rea
 """
 
 from stylebatch.pictures.decoding import decode, from_array, from_pillow
-from stylebatch.pictures.fetching import fetch
+from stylebatch.pictures.fetching import fetch, stored_size
 from stylebatch.pictures.headers import DEFAULT_MAX_PIXELS, header_size
 from stylebatch.pictures.provenance import read_provenance
 from stylebatch.pictures.sizes import (
@@ -29,5 +29,6 @@ __all__ = [
     "output_size",
     "read_provenance",
     "resize",
+    "stored_size",
     "style_output_size",
 ]

@@ -6,11 +6,10 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inmemory import MemoryStore, picture_bytes
 from studies import FOLDER, make
 
-from stylebatch.design.crops import Box, Crop, overlap, stored_size, take, take_apart
-from stylebatch.errors import DesignError, NotFoundError, PictureError
+from stylebatch.design.crops import Box, Crop, overlap, take, take_apart
+from stylebatch.errors import DesignError
 
 sides = st.integers(1, 9)
 NUMBERS = st.integers(0, 2**63 - 1)
@@ -52,18 +51,6 @@ def test_overlap_is_of_pixels_not_of_edges() -> None:
     assert overlap((0, 0, 4, 4), (3, 3, 4, 4))
     assert not overlap((0, 0, 4, 4), (4, 0, 4, 4))
     assert not overlap((0, 4, 4, 4), (0, 0, 4, 4))
-
-
-def test_sizes_are_upright_and_read_from_the_header() -> None:
-    image = picture_bytes(400, 300, 1)
-    webp = picture_bytes(900, 700, 2, "WEBP")
-    store = MemoryStore({"s3://b/a.png": image, "s3://b/a.webp": webp, "s3://b/x.png": b"no picture"})
-    assert stored_size(store, "s3://b/a.png") == (400, 300)
-    assert stored_size(store, "s3://b/a.webp") == (900, 700)
-    with pytest.raises(PictureError, match=r"s3://b/x\.png is not a picture"):
-        stored_size(store, "s3://b/x.png")
-    with pytest.raises(NotFoundError, match=r"s3://b/y\.png"):
-        stored_size(store, "s3://b/y.png")
 
 
 class TestInADesign:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from stylebatch.errors import NotFoundError, PictureError
 from stylebatch.job import RunPlan, ShapeReader, batch_group, plan_run
-from stylebatch.job.shapes import HEADER_BYTES
 from stylebatch.pairs import Pair
+from stylebatch.pictures.fetching import HEADER_BYTES
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.projection import largest_batch, projected_bytes
 
