@@ -126,7 +126,8 @@ class TestFigure3:
         assert len(said) == 10
         assert all(statement.holds for statement in said)
         assert str(said[2]) == (
-            "content loss, row B (conv1_1 to conv2_1): 1e-5 8, 1e-4 4, 1e-3 2, 1e-2 1; falls (within 10%): yes"
+            "content loss, row B (conv1_1 to conv2_1): "
+            "1e-5 8, 1e-4 4, 1e-3 2, 1e-2 1; falls (within 10%): yes"
         )
         assert str(said[3]) == (
             "style loss, row B (conv1_1 to conv2_1): 1e-5 1, 1e-4 2, 1e-3 4, 1e-2 8; rises (within 10%): yes"
@@ -189,17 +190,24 @@ def said(sources: dict[str, bytes]) -> Callable[[pa.Table], list[Statement]]:
 
 
 class TestThePaper:
-    def test_figure1(self, said: Callable[[pa.Table], list[Statement]]) -> None:
-        """Reconstruction from lower layers is almost perfect; structures of the style grow with the layers."""
-        fields = {"size": 64, "iterations": 60}
-        errors, scales = said(with_fields(figure1(CONTENT, STYLE), fields))
+    def test_figure1(self, said: Callable[[pa.Table], list[Statement]], tmp_path: Path) -> None:
+        """Reconstruction from lower layers is almost perfect; the style's structures grow with the layers.
+
+        From noise of little contrast: that of the start is all there is to see of small pictures until many
+        more evaluations are done.
+        """
+        quiet = np.random.default_rng(0).normal(118, 8, (48, 48, 3)).round().astype(np.uint8)
+        Image.fromarray(quiet).save(tmp_path / "quiet.png")
+        table = with_fields(figure1(CONTENT, STYLE), {"size": 48, "iterations": 40})
+        starts = pa.array([f"{tmp_path}/quiet.png"] * table.num_rows)
+        errors, scales = said(table.set_column(table.column_names.index("start"), "start", starts))
         assert errors.holds, str(errors)
-        assert errors.numbers["a"] < 5 < 20 < errors.numbers["e"]
+        assert errors.numbers["a"] < 5 < 25 < errors.numbers["e"]
         assert scales.holds, str(scales)
         assert scales.numbers["E"] > 2 * scales.numbers["A"]
 
     def test_figure3(self, said: Callable[[pa.Table], list[Statement]]) -> None:
         """Content and style are traded against each other along every row."""
-        found = said(with_fields(figure3(CONTENT, STYLE), {"size": 48, "iterations": 60}))
+        found = said(with_fields(figure3(CONTENT, STYLE), {"size": 32, "iterations": 40}))
         assert SLACK == 0.1
         assert [str(statement) for statement in found if not statement.holds] == []
