@@ -41,8 +41,6 @@ class Grid:
     """From the margin to the first row."""
     above: int = 0
     """What is kept free above the panels of each row."""
-    below: int = 0
-    """And below them."""
 
     @property
     def unit(self) -> int:
@@ -53,11 +51,11 @@ class Grid:
     def size(self) -> tuple[int, int]:
         """Width and height of the page."""
         left, top = self.corner(len(self.heights) - 1, self.columns - 1)
-        return left + self.width + self.unit, top + self.heights[-1] + self.below + self.unit
+        return left + self.width + self.unit, top + self.heights[-1] + self.unit
 
     def corner(self, row: int, column: int) -> tuple[int, int]:
         """The left and top pixel of a panel."""
-        rows = sum(height + self.above + self.below + self.gap for height in self.heights[:row])
+        rows = sum(height + self.above + self.gap for height in self.heights[:row])
         left = self.unit + self.left + column * (self.width + self.gap)
         return left, self.unit + self.top + rows + self.above
 
@@ -147,7 +145,7 @@ def _figure1(panels: Sequence[Panel], pictures: PanelPictures) -> Image.Image:
     """Two rows; the column at the left holds the originals at the size of their reconstructions."""
     width = _panel_width(panels)
     unit = width // 10
-    page = Page(Grid(width, _row_heights(panels, width), 6, unit // 2, above=3 * unit, below=unit))
+    page = Page(Grid(width, _row_heights(panels, width), 6, unit // 2, above=3 * unit))
     for panel in panels:
         row, column = panel.panel_row, panel.panel_column + 1
         layers = panel.style_layers if panel.content is None else panel.content_layers

@@ -76,17 +76,17 @@ def is_blank(pixels: np.ndarray) -> bool:
 
 
 class TestGrid:
-    GRID = Grid(width=100, heights=(50, 80), columns=3, gap=7, left=20, top=30, above=11, below=5)
+    GRID = Grid(width=100, heights=(50, 80), columns=3, gap=7, left=20, top=30, above=11)
 
     def test_corners_leave_room_for_everything(self) -> None:
         unit = self.GRID.unit
         assert self.GRID.corner(0, 0) == (unit + 20, unit + 30 + 11)
         assert self.GRID.corner(0, 2) == (unit + 20 + 2 * 107, unit + 30 + 11)
-        assert self.GRID.corner(1, 0) == (unit + 20, unit + 30 + 11 + 50 + 5 + 7 + 11)
+        assert self.GRID.corner(1, 0) == (unit + 20, unit + 30 + 11 + 50 + 7 + 11)
 
-    def test_size_ends_after_the_last_panel_and_its_caption(self) -> None:
+    def test_size_ends_after_the_last_panel(self) -> None:
         left, top = self.GRID.corner(1, 2)
-        assert self.GRID.size == (left + 100 + self.GRID.unit, top + 80 + 5 + self.GRID.unit)
+        assert self.GRID.size == (left + 100 + self.GRID.unit, top + 80 + self.GRID.unit)
 
 
 class TestFigure1:
