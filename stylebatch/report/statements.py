@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from stylebatch.objectstore import ObjectStore
+from stylebatch.pictures.appearance import luminance
 from stylebatch.report.panels import Panel, PanelPictures, layers_text, ratio_text
 
 SLACK = 0.1
@@ -16,8 +17,6 @@ SLACK = 0.1
 
 Optimisers stop somewhere near the least loss; and conv5_1 adds so little to equation (5) that textures D
 and E differ by chance."""
-LUMINANCE = (0.2126, 0.7152, 0.0722)
-"""Shares of red, green and blue (ITU-R BT.709)."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,10 @@ def structure_scale(picture: Image.Image) -> float:
         Pixels; a quarter of the shorter side if the autocorrelation stays above until there; 0 for a
         picture of one colour.
     """
-    luminance = np.asarray(picture, np.float64) @ np.array(LUMINANCE)
-    if np.ptp(luminance) == 0:
+    values = luminance(np.asarray(picture, np.float64))
+    if np.ptp(values) == 0:
         return 0.0
-    distances, correlations = _by_distance(_autocorrelation(luminance), min(luminance.shape) / 4)
+    distances, correlations = _by_distance(_autocorrelation(values), min(values.shape) / 4)
     below = np.flatnonzero(correlations < 1 / np.e)
     if not below.size:
         return float(distances[-1])
