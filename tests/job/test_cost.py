@@ -47,7 +47,7 @@ class TestCost:
         return opening, Counter(method for method, uri in store.operations if uri.startswith(job.output))
 
     @pytest.mark.parametrize("units", [1, 3, 20])
-    @pytest.mark.parametrize("unit_size", [2, 40])
+    @pytest.mark.parametrize("unit_size", [2, 20])
     def test_of_finished_units(
         self, make_job: JobMaker, store: MemoryStore, units: int, unit_size: int
     ) -> None:

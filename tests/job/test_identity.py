@@ -36,7 +36,7 @@ def test_job_json_says_what_the_job_is(make_job: JobMaker, store: MemoryStore) -
     claim_output(job, store)
     found = json.loads(store.objects["s3://bucket/out/job.json"])
     assert found == {
-        "format_version": 1,
+        "format_version": 2,
         "manifest": "s3://bucket/study/pairs.parquet",
         "manifest_sha256": job.manifest.fingerprint(),
         "rows": 5,
@@ -94,7 +94,7 @@ def test_a_refusal_changes_nothing(make_job: JobMaker, store: MemoryStore) -> No
         {"manifest_sha256": None, "rows": None, "recipe": None, "engine": "another"},
     ],
 )
-@pytest.mark.parametrize("version", [0, 2, 17, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 17, "2", None])
 def test_another_format_is_refused_by_name_before_all_else(
     make_job: JobMaker, store: MemoryStore, changes: dict[str, object], version: object
 ) -> None:
@@ -105,7 +105,7 @@ def test_another_format_is_refused_by_name_before_all_else(
     with pytest.raises(JobError) as raised:
         claim_output(job, store)
     assert str(raised.value) == (
-        f"s3://bucket/out was written by format {version}; this program reads and writes 1; use the version "
+        f"s3://bucket/out was written by format {version}; this program reads and writes 2; use the version "
         "of stylebatch in its results (column stylebatch_version) or another --output"
     )
 
@@ -127,7 +127,7 @@ def test_settings_of_an_older_or_newer_program_are_said(make_job: JobMaker, stor
 
 def test_an_interrupted_restart_is_said(make_job: JobMaker, store: MemoryStore) -> None:
     job = make_job()
-    store.put(job.layout.job, b'{"format_version": 1, "restarting": true}')
+    store.put(job.layout.job, b'{"format_version": 2, "restarting": true}')
     before = dict(store.objects)
     with pytest.raises(
         JobError, match=r"a restart of s3://bucket/out was interrupted; run again with --rest"

@@ -145,10 +145,10 @@ class TestDamagedParts:
         ("metadata", "expected"),
         [
             (
-                {"stylebatch_format": "2"},
-                "was written by format 2; this program reads and writes 1; use the ver",
+                {"stylebatch_format": "1"},
+                "was written by format 1; this program reads and writes 2; use the ver",
             ),
-            ({"stylebatch_format": "x"}, "was written by format x; this program reads and writes 1"),
+            ({"stylebatch_format": "x"}, "was written by format x; this program reads and writes 2"),
             ({"other": "1"}, "was not written by stylebatch: it names no format; put it back from a copy"),
             (None, "was not written by stylebatch: it names no format"),
         ],
@@ -290,7 +290,7 @@ class TestStartingOver:
         [
             (b"{", "is damaged: it is not JSON"),
             (b'{"name": "something else"}', "is not a stylebatch job"),
-            (b'{"format_version": 2}', "was written by format 2; this program reads and writes 1"),
+            (b'{"format_version": 1}', "was written by format 1; this program reads and writes 2"),
         ],
     )
     def test_a_job_json_that_is_not_ours_protects_its_folder(

@@ -78,7 +78,7 @@ class Watched:
 def assert_same(found: Sequence[Solution], expected: Sequence[Solution]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one.image.numpy().tobytes() == other.image.numpy().tobytes()
-        assert replace(one, image=other.image) == other
+        assert replace(one, image=other.image, to_encode=other.to_encode) == other
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
