@@ -257,7 +257,7 @@ class Trial:
 
 
 ENOUGH_FAULTS = 50
-"""Of all kinds together, after which one that never came is no accident: less than one run in 10,000 lacks one."""
+"""Of all kinds together: fewer than one run in 10,000 of so many lacks one kind by accident."""
 
 
 class _Moments:
