@@ -349,8 +349,8 @@ def test_a_lease_that_changes_hands_all_the_time_is_given_up_on(take: Take, stor
 
 
 def test_a_thread_renews_it_until_it_is_released(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = replace(Machine.here(), beat_seconds=0.01)
-    lease = Lease.take(store, LAYOUT, machine)
+    before = set(threading.enumerate())
+    lease = Lease.take(store, LAYOUT, replace(Machine.here(), beat_seconds=0.01))
     store.errors["put_if_version", URI] = StorageUnavailableError("no answer")
     wait_until(lambda: len(store.calls("put_if_version")) >= 2)
     assert lease.holder.renewals >= 1
@@ -358,14 +358,15 @@ def test_a_thread_renews_it_until_it_is_released(store: MemoryStore, monkeypatch
     wait_until(lambda: json.loads(store.objects[URI])["renewals"] >= 5)
     lease.release()
     assert URI not in store.objects
-    assert [thread for thread in threading.enumerate() if thread.name == "lease"] == []
+    assert set(threading.enumerate()) <= before
 
 
 def test_the_thread_ends_when_the_lease_is_lost(store: MemoryStore) -> None:
+    before = set(threading.enumerate())
     lease = Lease.take(store, LAYOUT, replace(Machine.here(), beat_seconds=0.01))
     store.put(URI, Holder("another", "beta", 1, "today", "").encode())
     wait_until(lambda: not lease.is_held)
-    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "lease"])
+    wait_until(lambda: set(threading.enumerate()) <= before)
     with pytest.raises(LeaseError, match="taken over by process 1 on beta, since today"):
         lease.check()
 
