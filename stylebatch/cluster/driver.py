@@ -13,7 +13,13 @@ from stylebatch.cluster.lookahead import LookAhead
 from stylebatch.cluster.options import DEFAULT_OPTIONS, RunOptions
 from stylebatch.cluster.progress import Observer, Progress
 from stylebatch.cluster.publisher import PartPublisher
-from stylebatch.cluster.schedule import BATCHES_PER_WORKER, Backlog, Candidate
+from stylebatch.cluster.schedule import (
+    BATCHES_PER_WORKER,
+    Backlog,
+    Candidate,
+    look_ahead_depth,
+    may_have_another,
+)
 from stylebatch.cluster.settlement import Settlement
 from stylebatch.cluster.worker import WorkerSettings
 from stylebatch.errors import JobStoppedError, StylebatchError
@@ -32,8 +38,6 @@ from stylebatch.work import Task
 
 TICK = 0.5
 """Seconds between two looks at the workers when nothing ends."""
-DEPTH_PER_WORKER = 32
-"""Pairs that wait for each worker, so that some can share a forward pass or a style."""
 
 
 def run_job(
@@ -128,7 +132,7 @@ class _Run:
         self._backlog = Backlog()
         self._settlement = Settlement(job, opened.store, book, self._backlog)
         self._publisher = PartPublisher(job, opened.store, opened.lease)
-        self._depth = DEPTH_PER_WORKER * fleet.plan.workers
+        self._depth = look_ahead_depth(fleet.plan.workers)
         self._lookahead = LookAhead(
             tasks, opened.store, self._depth, fleet.plan.is_gpu, options.largest_batch
         )
@@ -208,11 +212,12 @@ class _Run:
 
     def _may_have_more(self, member: Member[Candidate]) -> bool:
         """An idle worker may. A busy one may where enough is left for all, and it has no suspect."""
-        if not member.batches:
-            return True
-        if any(candidate.is_suspect for candidate in member.candidates):
-            return False
-        return not self._lookahead.is_exhausted or len(self._backlog) >= len(self._fleet.members)
+        return not member.batches or may_have_another(
+            has_suspect=any(candidate.is_suspect for candidate in member.candidates),
+            is_exhausted=self._lookahead.is_exhausted,
+            waiting=len(self._backlog),
+            workers=len(self._fleet.members),
+        )
 
     def _give(self, member: Member[Candidate]) -> None:
         batch = self._backlog.take(member.handle, len(self._fleet.members), is_idle=not member.batches)
@@ -220,14 +225,12 @@ class _Run:
             member.give(batch, time.monotonic())
 
     def _collect(self) -> None:
-        references = self._fleet.references
-        if not references:
+        owners = self._fleet.owners
+        if not owners:
             time.sleep(TICK / 10)  # workers are starting, or headers are being read
-            return
-        done, _ = ray.wait(references, timeout=TICK)
-        for reference in done:
-            if reference in self._fleet.references:  # a worker's death takes all its batches at once
-                self._collect_batch(self._fleet.owner(reference), reference)
+        for reference in _ended([*owners]):
+            if reference in owners[reference].batches:  # a worker's death takes all its batches at once
+                self._collect_batch(owners[reference], reference)
 
     def _collect_batch(self, member: Member[Candidate], reference: Any) -> None:
         try:
@@ -247,6 +250,7 @@ class _Run:
         """Put another worker in the place of one that is lost, and let its pairs wait again."""
         assert member.info is not None, "only a worker that is ready has batches"
         lost = member.candidates
+        member.batches.clear()
         self._backlog.forget(member.handle)
         self._fleet.replace(member)
         self._notices.append(
@@ -277,3 +281,9 @@ class _Run:
                 notices=notices,
             )
         )
+
+
+def _ended(references: list[Any]) -> list[Any]:
+    """The batches that have ended: waits for the first, and takes all that are there by then."""
+    done = references and ray.wait(references, timeout=TICK)[0]
+    return ray.wait(references, num_returns=len(references), timeout=0)[0] if done else []

@@ -1,5 +1,6 @@
 """The workers: Ray started or joined, actors made, watched and replaced."""
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ NODE_DIED = "its node has died"
 """What Ray says of a worker that went down with its machine before it was ready: nobody's fault."""
 OBJECT_STORE_BYTES = 100 * 2**20
 """For an embedded Ray: nothing large travels through it."""
+ASKS_PER_SECOND = 200
+"""Questions to all workers about their activity; each takes the driver a third of a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,8 @@ class Member(Generic[GivenType]):
     """As it said last."""
     asking: Any = None
     """The reference to its next :class:`Activity`."""
+    asked: float = -math.inf
+    """When it was asked for that, by the driver's clock."""
     moved: float | None = None
     """When it last did something new, by the driver's clock; None before Ray has found a place for it."""
 
@@ -243,19 +248,28 @@ class Fleet(Generic[GivenType]):
         Raises:
             StylebatchError: No worker becomes ready; it is what the last one said.
         """
+        self._hear()
         for member in list(self.members):
             self._ask(member)
             if member.info is None:
                 self._poll_start(member)
 
-    def _ask(self, member: Member[GivenType]) -> None:
-        if member.asking is None:
-            member.asking = member.handle.activity.remote()
-        elif ray.wait([member.asking], timeout=0)[0]:
-            activity = _answer(member.asking)
-            member.asking = None
+    def _hear(self) -> None:
+        """Learn what the workers have answered."""
+        asked = {member.asking: member for member in self.members if member.asking is not None}
+        if not asked:
+            return
+        for reference in ray.wait([*asked], num_returns=len(asked), timeout=0)[0]:
+            activity = _answer(reference)
+            asked[reference].asking = None
             if activity is not None:
-                member.note(activity, time.monotonic())
+                asked[reference].note(activity, time.monotonic())
+
+    def _ask(self, member: Member[GivenType]) -> None:
+        """Ask a worker for its activity, unless it has just been asked: the more workers, the less often."""
+        now = time.monotonic()
+        if member.asking is None and now - member.asked >= len(self.members) / ASKS_PER_SECOND:
+            member.asking, member.asked = member.handle.activity.remote(), now
 
     def _poll_start(self, member: Member[GivenType]) -> None:
         if ray.wait([member.preparing], timeout=0)[0]:
@@ -307,6 +321,11 @@ class Fleet(Generic[GivenType]):
     def owner(self, reference: Any) -> Member[GivenType]:
         """Who was given the batch with this reference."""
         return next(member for member in self.members if reference in member.batches)
+
+    @property
+    def owners(self) -> dict[Any, Member[GivenType]]:
+        """Who was given each batch that is under way, by its reference."""
+        return {reference: member for member in self.members for reference in member.batches}
 
     @property
     def references(self) -> list[Any]:
