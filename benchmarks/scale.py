@@ -109,7 +109,9 @@ def crowd(folder: Path, seats: str = str(SEATS)) -> str:
     run(job, UriStore(), watch, largest_batch=1)
     seconds, cpu, pairs = watch.between(0.3, 0.8)
     idle = 1 - pairs * mean_seconds(SEAT_SECONDS, SPREAD) / (seconds * int(seats))
-    return f"{seats} workers: idle {idle:.1%}; {told(cpu / pairs)}; it was busy {cpu / seconds:.0%} of the time"
+    return (
+        f"{seats} workers: idle {idle:.1%}; {told(cpu / pairs)}; it was busy {cpu / seconds:.0%} of the time"
+    )
 
 
 def memory(folder: Path) -> str:
@@ -197,7 +199,11 @@ def validated(manifest: Path) -> str:
 
 
 ROWS: Mapping[str, tuple[str, str, Callable[[Path], str]]] = {
-    "throughput": ("pairs through driver, workers, local storage, records and parts", "150 a second", throughput),
+    "throughput": (
+        "pairs through driver, workers, local storage, records and parts",
+        "150 a second",
+        throughput,
+    ),
     "single": ("the same in batches of one", "", single),
     "crowd": ("1,000 workers that wait 5 s a pair", "2,000 GPUs", crowd),
     "memory": ("driver's peak memory from 10^4 to 10^6 rows", "50 MB more; 500 MB", memory),

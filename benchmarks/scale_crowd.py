@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-
 from scale_jobs import ok_row
 
 from stylebatch.cluster import driver

@@ -148,4 +148,3 @@ def ok_row(pair: Pair, output: str) -> Row:
         "image_sha256": HASH,
         "loss_curve": [],
     }
-

@@ -81,6 +81,8 @@ class SimulatedWorker:
     """The running one first."""
     fetched_at: deque[float] = field(default_factory=deque)
     """When the images of each are there."""
+    known: int = 0
+    """Batches that the driver takes it to have: those that have ended, too, until it has looked after them."""
     busy: list[tuple[float, float]] = field(default_factory=list)
     """From when to when it computed."""
     gone_at: float = math.inf
@@ -159,7 +161,9 @@ class Cluster:
 
     def _candidates(self) -> Iterator[Candidate]:
         for row in range(self._plan.pairs):
-            pair = Pair(f"p{row}", row, f"/c{row}.png", (f"/s{self._dice.randrange(self._plan.styles)}.png",), RECIPE)
+            pair = Pair(
+                f"p{row}", row, f"/c{row}.png", (f"/s{self._dice.randrange(self._plan.styles)}.png",), RECIPE
+            )
             group = "all" if self._plan.largest_batch > 1 else row
             yield Candidate(Task(pair, row // 256), group, self._plan.largest_batch)
 
@@ -218,6 +222,7 @@ class Cluster:
             self._last_end = now if candidate.task.pair.row not in self._ended else self._last_end
 
         def settle(moment: float) -> None:
+            worker.known -= 1
             for candidate in batch:
                 self._settle(candidate)
             self._dispatch(moment)
@@ -289,25 +294,26 @@ class Cluster:
     def _dispatch(self, now: float) -> None:
         """As the driver does it: first those that have nothing, then those that have one batch."""
         self._refill()
-        idle = [worker for worker in self._workers.values() if not worker.batches]
+        idle = [worker for worker in self._workers.values() if not worker.known]
         left = [worker for worker in idle if not self._give(worker, now)]
         if left and self._is_exhausted and not self._backlog:
             self._end_early(left, now)
-        for worker in [worker for worker in self._workers.values() if len(worker.batches) == 1]:
+        for worker in [worker for worker in self._workers.values() if worker.known == 1]:
             if self._may_have_another(worker):
                 self._give(worker, now)
 
     def _may_have_another(self, worker: SimulatedWorker) -> bool:
-        has_suspect = any(candidate.is_suspect for candidate in worker.batches[0])
+        has_suspect = any(candidate.is_suspect for batch in worker.batches for candidate in batch)
         return may_have_another(has_suspect, self._is_exhausted, len(self._backlog), len(self._workers))
 
     def _give(self, worker: SimulatedWorker, now: float) -> bool:
-        batch = self._timed(self._backlog.take, worker.number, len(self._workers), not worker.batches)
+        batch = self._timed(self._backlog.take, worker.number, len(self._workers), not worker.known)
         if batch:
             self._hand(worker, batch, now)
         return bool(batch)
 
     def _hand(self, worker: SimulatedWorker, batch: list[Candidate], now: float) -> None:
+        worker.known += 1
         worker.batches.append(batch)
         worker.fetched_at.append(now + self._plan.fetch_seconds)
         if len(worker.batches) == 1:
@@ -326,7 +332,9 @@ class Cluster:
 
     def _latest(self) -> Candidate | None:
         """The pair that is expected to end last of those that run once: one that has not begun, or the oldest."""
-        waiting = (batch for worker in self._workers.values() for batch in itertools.islice(worker.batches, 1, None))
+        waiting = (
+            batch for worker in self._workers.values() for batch in itertools.islice(worker.batches, 1, None)
+        )
         begun = sorted(
             (worker for worker in self._workers.values() if worker.batches), key=lambda one: one.busy[-1][0]
         )
@@ -383,7 +391,9 @@ def affinity(plan: Plan) -> str:
 
     However much is known ahead, each style has to be measured once by some worker.
     """
-    calm = replace(plan, workers=4, pairs=2000, deaths=0.0, failures=0.0, leaving_every=1e9, driver_seconds=0.0)
+    calm = replace(
+        plan, workers=4, pairs=2000, deaths=0.0, failures=0.0, leaving_every=1e9, driver_seconds=0.0
+    )
     told = []
     for batch in (1, 16):
         report = Cluster(replace(calm, largest_batch=batch, runs_slowest_twice=False)).run()

@@ -261,7 +261,7 @@ class Recipe:
     def _with(self, changes: Mapping[str, Any]) -> Self:
         """This recipe with some values changed, of which alone it is not known yet that they are allowed."""
         changed = object.__new__(type(self))
-        changed.__dict__.update(self.__dict__ | changes)
+        changed.__dict__.update({**self.__dict__, **changes})
         changed._check([name for name in FIELDS if name in changes])
         return changed
 

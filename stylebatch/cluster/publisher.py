@@ -7,7 +7,6 @@ from stylebatch.job import Job, Lease, publish_part
 from stylebatch.layout import Row
 from stylebatch.objectstore import ObjectStore
 
-
 PUBLISHERS = 4
 """Parts that are published at once."""
 

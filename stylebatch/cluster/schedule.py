@@ -1,10 +1,11 @@
 """What to run next, when to try again, when to give up. Pure policy: no Ray, no clock, no storage."""
 
+import heapq
 import math
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 from stylebatch.work import Outcome, Task
 
@@ -74,6 +75,7 @@ class Backlog:
         self._waiting: dict[int, Candidate] = {}
         self._lines: dict[Key, deque[int]] = {}
         self._overdue: set[int] = set()
+        self._kept_free: dict[Hashable, None] = {}
         self._held: dict[Hashable, deque[str]] = {}
 
     def __len__(self) -> int:
@@ -91,8 +93,9 @@ class Backlog:
         """The batch that a worker should run next; empty if there is none for it.
 
         The oldest pair goes first, unless the worker holds the style of a younger one and the oldest has not
-        been passed over too often. Pairs of the same group join it, up to an even share of all that waits,
-        so that no worker is left without work. A suspect goes to an idle worker, alone.
+        been passed over too often. Pairs of the same group join it, those of held styles before others, up to an
+        even share of all that waits, so that no worker is left without work. A suspect goes to an idle worker,
+        alone.
 
         Args:
             worker: Who asks.
@@ -100,11 +103,11 @@ class Backlog:
             is_idle: Whether it has no other batch.
         """
         oldest = self._oldest((ORDINARY, SUSPECTS) if is_idle else (ORDINARY,))
-        # While a suspect has waited too long, no busy worker gets more, until one of them is idle.
-        if oldest is None or (self._overdue and not is_idle):
+        if oldest is None or not (is_idle or self._may_be_busy(worker)):
             return []
+        self._kept_free.pop(worker, None)
         held = self._held.setdefault(worker, deque(maxlen=STYLES_HELD))
-        numbers = self._batch(self._anchor(oldest, held), math.ceil(len(self) / workers))
+        numbers = self._batch(self._anchor(oldest, held), math.ceil(len(self) / workers), held)
         batch = self._remove(numbers, oldest)
         _remember(held, batch)
         return batch
@@ -112,6 +115,13 @@ class Backlog:
     def forget(self, worker: Hashable) -> None:
         """The worker is gone."""
         self._held.pop(worker, None)
+        self._kept_free.pop(worker, None)
+
+    def _may_be_busy(self, worker: Hashable) -> bool:
+        """Whether a busy worker may have more: one for each suspect that has waited too long is kept from it."""
+        if worker not in self._kept_free and len(self._kept_free) < len(self._overdue):
+            self._kept_free[worker] = None
+        return worker not in self._kept_free
 
     def _oldest(self, keys: tuple[Key, ...]) -> int | None:
         """The first of some lines; None if all are empty."""
@@ -124,14 +134,20 @@ class Backlog:
         preferred = self._oldest(tuple(("style", style) for style in held))
         return oldest if preferred is None else preferred
 
-    def _batch(self, anchor: int, share: int) -> list[int]:
+    def _batch(self, anchor: int, share: int, held: deque[str]) -> list[int]:
         """A pair and others of its group, no more than fit together and than this share of all."""
         candidate = self._waiting[anchor]
-        if candidate.is_suspect:
+        most = min(candidate.largest_batch, share)
+        if candidate.is_suspect or most == 1:
             return [anchor]
-        alike = self._lines["group", candidate.group]
-        others = (number for number in alike if number in self._waiting and number != anchor)
-        return [anchor, *islice(others, min(candidate.largest_batch, share) - 1)]
+        styles = dict.fromkeys((*candidate.styles, *held))
+        preferred = heapq.merge(*(self._line(_alike(candidate, style)) for style in styles))
+        others = self._line(("group", candidate.group))
+        return [*islice(_distinct(chain([anchor], preferred, others)), most)]
+
+    def _line(self, key: Key) -> Iterator[int]:
+        """Those who wait in a line, in order."""
+        return (number for number in self._lines.get(key, ()) if number in self._waiting)
 
     def _put(self, number: int, candidate: Candidate) -> None:
         self._waiting[number] = candidate
@@ -147,6 +163,8 @@ class Backlog:
             self._put(number, replace(candidate, passed_over=candidate.passed_over + 1))
         batch = [self._waiting.pop(number) for number in numbers]
         self._overdue.difference_update(numbers)
+        while len(self._kept_free) > len(self._overdue):
+            self._kept_free.popitem()
         for key in {key for candidate in batch for key in _keys(candidate)}:
             self._move_up(key)
         return batch
@@ -164,8 +182,24 @@ def _keys(candidate: Candidate) -> list[Key]:
     """The lines in which a candidate stands. Nobody prefers a suspect or takes it along."""
     if candidate.is_suspect:
         return [SUSPECTS]
-    styles: list[Key] = [("style", style) for style in dict.fromkeys(candidate.styles)]
-    return [ORDINARY, ("group", candidate.group), *styles]
+    keys: list[Key] = [ORDINARY, ("group", candidate.group)]
+    for style in dict.fromkeys(candidate.styles):
+        keys += [("style", style), _alike(candidate, style)]
+    return keys
+
+
+def _alike(candidate: Candidate, style: str) -> Key:
+    """The line of those of a candidate's group that have a style."""
+    return "alike", (candidate.group, style)
+
+
+def _distinct(numbers: Iterable[int]) -> Iterator[int]:
+    """Each number once."""
+    seen: set[int] = set()
+    for number in numbers:
+        if number not in seen:
+            seen.add(number)
+            yield number
 
 
 def _remember(held: deque[str], batch: list[Candidate]) -> None:

@@ -33,6 +33,8 @@ ENTRY = np.dtype([("hash", "<u8"), ("row", "<i8")])
 Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
 Rows = np.ndarray[tuple[int], np.dtype[np.int64]]
 Entries = np.ndarray[tuple[int], np.dtype[np.void]]
+_FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+"""Odd numbers with as many ones as zeros in no order, which carry every bit to all others (SplitMix64)."""
 
 
 class Hasher:
@@ -49,14 +51,17 @@ class Hasher:
         words, lengths = _words(pc.ascii_lower(texts.cast(pa.large_string())))
         hashes = self._mixed(np.full(len(texts), self._start, np.uint64), lengths.astype(np.uint64))
         for i in range(words.shape[1]):
-            hashes = self._mixed(hashes, words[:, i])
+            has_word = lengths > 8 * i
+            hashes[has_word] = self._mixed(hashes[has_word], words[has_word, i])
         return hashes
 
     def _mixed(self, hashes: Hashes, words: Hashes) -> Hashes:
         """Each step is one to one, so texts that differ in one word alone differ in their hashes."""
         mixed = (hashes ^ words) * self._factor
-        mixed ^= mixed >> np.uint64(32)
-        return mixed * self._factor
+        for factor in _FACTORS:
+            mixed ^= mixed >> np.uint64(32)
+            mixed *= factor
+        return mixed ^ (mixed >> np.uint64(32))
 
 
 def _words(texts: pa.LargeStringArray) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.uint64]], Rows]:

@@ -196,7 +196,9 @@ class PairMaker:
 
     def _given(self, overrides: Sequence[Any]) -> dict[str, Any]:
         """The values of a row's recipe columns that are not null, by field."""
-        return {name: value for name, value in zip(self._columns, overrides, strict=True) if value is not None}
+        return {
+            name: value for name, value in zip(self._columns, overrides, strict=True) if value is not None
+        }
 
     def _identify(self, overrides: Sequence[Any]) -> str:
         """The values that are given, as JSON."""

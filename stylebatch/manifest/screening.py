@@ -15,7 +15,14 @@ from pyarrow import types
 
 from stylebatch.errors import StorageError
 from stylebatch.manifest.identity import SAFE_ID
-from stylebatch.manifest.rows import Indices, PairMaker, distinct_indices, read_rows, recipe_columns, values_of
+from stylebatch.manifest.rows import (
+    Indices,
+    PairMaker,
+    distinct_indices,
+    read_rows,
+    recipe_columns,
+    values_of,
+)
 from stylebatch.manifest.schema import is_text
 from stylebatch.objectstore import MAX_URI_LENGTH, join_uri, resolve_uri
 from stylebatch.recipe import MOST_STYLES, field_rule

@@ -116,7 +116,7 @@ def _check_rows(manifest: Manifest, maker: PairMaker, rows: _Findings, hashes: I
             if not isinstance(pair, Pair):
                 rows.add(pair, f"row {row.number}: ")
         if rows.count >= MOST_BAD:
-            return number + batch.num_rows
+            return int(number + batch.num_rows)
     return manifest.num_rows
 
 

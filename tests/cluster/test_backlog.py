@@ -33,18 +33,30 @@ class PlainBacklog:
     def __init__(self) -> None:
         self.waiting: list[Candidate] = []
         self.held: dict[str, deque[str]] = {}
+        self.kept_free: list[str] = []
 
     def add(self, candidate: Candidate) -> None:
         self.waiting.append(candidate)
 
     def forget(self, worker: str) -> None:
         self.held.pop(worker, None)
+        self.keep_free(worker, False)
+
+    def overdue(self) -> int:
+        return sum(one.is_suspect and one.passed_over >= MOST_PASSED_OVER for one in self.waiting)
+
+    def keep_free(self, worker: str, is_kept: bool) -> None:
+        self.kept_free = [one for one in self.kept_free if one != worker] + [worker] * is_kept
 
     def take(self, worker: str, workers: int, is_idle: bool) -> list[Candidate]:
         eligible = [one for one in self.waiting if is_idle or not one.is_suspect]
-        overdue = [one for one in self.waiting if one.is_suspect and one.passed_over >= MOST_PASSED_OVER]
-        if not eligible or (overdue and not is_idle):
+        if not eligible:
             return []
+        if not is_idle and worker not in self.kept_free and len(self.kept_free) < self.overdue():
+            self.keep_free(worker, True)
+        if not is_idle and worker in self.kept_free:
+            return []
+        self.keep_free(worker, False)
         held = self.held.setdefault(worker, deque(maxlen=STYLES_HELD))
         oldest = anchor = eligible[0]
         preferred = [one for one in eligible if not one.is_suspect and set(one.styles) & set(held)]
@@ -54,13 +66,18 @@ class PlainBacklog:
         batch = [anchor]
         if not anchor.is_suspect:
             alike = [one for one in eligible if one.group == anchor.group and not one.is_suspect]
-            batch = [anchor, *(one for one in alike if one is not anchor)][:most]
+            wanted = {*held, *anchor.styles}
+            alike.sort(key=lambda one: (one is not anchor, not wanted.intersection(one.styles)))  # stable
+            batch = alike[:most]
         passed_over = [one for one in (self.waiting[0], oldest) if not any(one is taken for taken in batch)]
         self.waiting = [
-            replace(one, passed_over=one.passed_over + 1) if any(one is other for other in passed_over) else one
+            replace(one, passed_over=one.passed_over + 1)
+            if any(one is other for other in passed_over)
+            else one
             for one in self.waiting
             if not any(one is taken for taken in batch)
         ]
+        self.kept_free = self.kept_free[: self.overdue()]
         for style in (style for candidate in batch for style in candidate.styles):
             if style in held:
                 held.remove(style)
@@ -155,4 +172,3 @@ def test_a_busy_worker_gets_a_second_batch_unless_others_will_need_it(
     has_suspect: bool, is_exhausted: bool, waiting: int, expected: bool
 ) -> None:
     assert may_have_another(has_suspect, is_exhausted, waiting, workers=4) is expected
-

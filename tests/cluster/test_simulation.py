@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from simulate_cluster import Cluster, Plan  # noqa: E402
+from simulate_cluster import Cluster, Plan
 
 SMALL = Plan(workers=40, pairs=3000, deaths=0.01, failures=0.01, leaving_every=10.0)
 """About six minutes of 40 workers, of whom 30 die, 37 leave and 37 join."""
@@ -26,7 +26,7 @@ def test_workers_are_hardly_idle_and_the_tail_is_short(seed: int) -> None:
 def test_a_driver_that_is_too_slow_shows() -> None:
     """40 workers at 5 s a pair give it 8 pairs a second."""
     report = Cluster(replace(SMALL, driver_seconds=0.25)).run()
-    assert report.idle_share > 0.4
+    assert report.idle_share > 0.3
     assert report.driver_share > 0.95
 
 

@@ -66,7 +66,12 @@ def test_equal_texts_have_equal_hashes_without_letter_case() -> None:
 
 
 def test_texts_that_differ_anywhere_have_different_hashes() -> None:
-    texts = {f"{'x' * i}{letter}{'x' * (length - i - 1)}" for length in (1, 7, 8, 9, 16, 128) for i in range(length) for letter in "abz"}
+    texts = {
+        f"{'x' * i}{letter}{'x' * (length - i - 1)}"
+        for length in (1, 7, 8, 9, 16, 128)
+        for i in range(length)
+        for letter in "abz"
+    }
     texts |= {"x" * length for length in range(130)} | {f"{i:09}" for i in range(20_000)}
     assert len(set(hashed(*texts))) == len(texts)
 

@@ -26,10 +26,55 @@ DEFAULTS = (
 ordinary = st.sampled_from(["a.jpg", "in/b c.jpg", "in/a=1/b,c(1)'+.png", "/abs/a.jpg", "s3://other/x/y.png"])
 strange = st.sampled_from(
     [
-        *("", ".", "..", "a/../b", "./a", "a//b", "/proc/1", "/sys/x", "/process/a.jpg", "~/a", "~x/a", "a/~b"),
-        *("s3://", "s3://b/a", "s3://bad bucket/a", "s3://k:s@bucket/a", "S3:/x", "s3:x", "data:x", "ftp://h/a"),
-        *("file:///a/b", "http://h/a?key=1", "a?key=b", "a&sig=b", "x;token=y", "a@b", "a:b", "a\nb", "a\x00b"),
-        *("é.jpg", "a%20b.jpg", "a#b", "x" * 4096, "x" * 4000, "x" * 255, "-a", " a", "a/", "/", "/a/", "a\u202eb"),
+        *(
+            "",
+            ".",
+            "..",
+            "a/../b",
+            "./a",
+            "a//b",
+            "/proc/1",
+            "/sys/x",
+            "/process/a.jpg",
+            "~/a",
+            "~x/a",
+            "a/~b",
+        ),
+        *(
+            "s3://",
+            "s3://b/a",
+            "s3://bad bucket/a",
+            "s3://k:s@bucket/a",
+            "S3:/x",
+            "s3:x",
+            "data:x",
+            "ftp://h/a",
+        ),
+        *(
+            "file:///a/b",
+            "http://h/a?key=1",
+            "a?key=b",
+            "a&sig=b",
+            "x;token=y",
+            "a@b",
+            "a:b",
+            "a\nb",
+            "a\x00b",
+        ),
+        *(
+            "é.jpg",
+            "a%20b.jpg",
+            "a#b",
+            "x" * 4096,
+            "x" * 4000,
+            "x" * 255,
+            "-a",
+            " a",
+            "a/",
+            "/",
+            "/a/",
+            "a\u202eb",
+        ),
     ]
 )
 locations = st.one_of(st.none(), ordinary, ordinary, ordinary, strange)
@@ -48,7 +93,9 @@ def values_for(name: str) -> st.SearchStrategy[Any]:
             return st.sampled_from([int(value) for value in near if -(2**63) <= value < 2**63])
         return st.sampled_from([*map(float, near), 0.5, -0.0, float("nan"), float("inf"), high * 2])
     if rule.kind == "text":
-        return st.sampled_from(["noise", "content", "recoloured", "max", "soft", "paper", "style", "png", "x/y.png", ""])
+        return st.sampled_from(
+            ["noise", "content", "recoloured", "max", "soft", "paper", "style", "png", "x/y.png", ""]
+        )
     if rule.kind == "texts":
         return st.lists(st.sampled_from(["conv1_1", "conv2_1", "conv9_9"]), max_size=2)
     return st.lists(st.sampled_from([0.0, 1.0, 5.0, 20.0]), max_size=4)

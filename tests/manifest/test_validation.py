@@ -298,9 +298,14 @@ def test_rows_after_very_many_bad_ones_are_not_looked_at(
 ) -> None:
     monkeypatch.setattr(validation_module, "MOST_BAD", 100)
     contents = ["a.jpg", "a.jpg", *[None] * 98, "b.jpg", "b.jpg", *[None] * 5000]
-    found = problems(opened({"content": pa.array(contents, pa.string()), "pair_id": [f"p{i}" for i in range(5102)]}))
+    found = problems(
+        opened({"content": pa.array(contents, pa.string()), "pair_id": [f"p{i}" for i in range(5102)]})
+    )
     assert found[:20] == [f"row {i}: content and style are both null; give one of them" for i in range(2, 22)]
-    assert found[20:] == ["... and 4,072 more rows with problems", "... and the rows from 4,096 on were not checked"]
+    assert found[20:] == [
+        "... and 4,072 more rows with problems",
+        "... and the rows from 4,096 on were not checked",
+    ]
 
 
 def test_ids_are_compared_with_those_of_bad_rows_and_made_ones(opened: Any) -> None:
@@ -312,7 +317,12 @@ def test_ids_are_compared_with_those_of_bad_rows_and_made_ones(opened: Any) -> N
     columns["pair_id"] = pa.array(columns["pair_id"]).dictionary_encode()
     found = problems(opened(columns))
     assert [line.partition(":")[0] for line in found[:4]] == ["row 1", "row 2", "row 6", "row 7"]
-    assert [line[:12] for line in found[4:]] == ["rows 0 and 1", "rows 2 and 3", "rows 4 and 5", "rows 6 and 7"]
+    assert [line[:12] for line in found[4:]] == [
+        "rows 0 and 1",
+        "rows 2 and 3",
+        "rows 4 and 5",
+        "rows 6 and 7",
+    ]
 
 
 @pytest.mark.parametrize("rows_per_group", [7, 5000, 20_000])
