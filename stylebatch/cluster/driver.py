@@ -38,6 +38,8 @@ from stylebatch.work import Task
 
 TICK = 0.5
 """Seconds between two looks at the workers when nothing ends."""
+WAIT_FOR_ONE_IN = 100
+"""Of so many batches under way, one must end before the driver looks again, or a tick pass."""
 
 
 def run_job(
@@ -284,6 +286,10 @@ class _Run:
 
 
 def _ended(references: list[Any]) -> list[Any]:
-    """The batches that have ended: waits for the first, and takes all that are there by then."""
-    done = references and ray.wait(references, timeout=TICK)[0]
+    """The batches that have ended: waits for the first, of many for the first few, and takes all that are there.
+
+    Each look at a thousand batches takes milliseconds; behind each of them another one waits with its worker.
+    """
+    some = max(1, len(references) // WAIT_FOR_ONE_IN)
+    done = references and ray.wait(references, num_returns=some, timeout=TICK)[0]
     return ray.wait(references, num_returns=len(references), timeout=0)[0] if done else []
