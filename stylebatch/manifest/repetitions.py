@@ -57,11 +57,12 @@ class Hasher:
 
     def _mixed(self, hashes: Hashes, words: Hashes) -> Hashes:
         """Each step is one to one, so texts that differ in one word alone differ in their hashes."""
-        mixed = (hashes ^ words) * self._factor
+        mixed: Hashes = (hashes ^ words) * self._factor
         for factor in _FACTORS:
             mixed ^= mixed >> np.uint64(32)
             mixed *= factor
-        return mixed ^ (mixed >> np.uint64(32))
+        mixed ^= mixed >> np.uint64(32)
+        return mixed
 
 
 def _words(texts: pa.LargeStringArray) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.uint64]], Rows]:
