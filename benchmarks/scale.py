@@ -3,8 +3,8 @@
     python benchmarks/scale.py [ROW ...]
 
 prints a row of the table for each name (all of them without a name), each measured in processes of its own.
-Driver, storage and Ray are the real ones, and so are the workers but those of the row ``crowd``; pairs are trivial:
-16 pixels, no evaluation, one shallow layer.
+Driver, storage and Ray are the real ones, and so are the workers but those of the row ``crowd``; pairs are
+trivial: 16 pixels, no evaluation, one shallow layer.
 """
 
 import resource
@@ -96,7 +96,7 @@ def told(driver_seconds: float) -> str:
     """The driver's CPU time for a pair, and how many GPUs it is enough for."""
     return (
         f"{1e3 * driver_seconds:.2f} ms of the driver's CPU time a pair, "
-        f"one core of which is enough for {SEAT_SECONDS / driver_seconds:,.0f} GPUs at {SEAT_SECONDS:g} s a pair"
+        f"enough for {SEAT_SECONDS / driver_seconds:,.0f} GPUs at {SEAT_SECONDS:g} s a pair"
     )
 
 
@@ -193,7 +193,8 @@ def validated(manifest: Path) -> str:
     except ManifestError as error:
         found = str(error)
     lines = found.splitlines()[1:]
-    assert len(lines) == 3 and all("pair_id" in line for line in lines), found
+    assert len(lines) == 3, found
+    assert all("pair_id" in line for line in lines), found
     return f"{time.monotonic() - started:.0f} s, peak {peak_megabytes()} MB"
 
 
