@@ -158,12 +158,12 @@ def watch(
         ClusterError: No cluster answers, or it does not know this machine, at the start or until the end.
         MetadataError: There is no metadata service.
     """
-    found = own_node(address, node_id)
-    if metadata:
-        metadata.check()
-    say(f"watching over machine {found} for {'a spot notice or ' if metadata else ''}SIGTERM")
     ending = Ending()
     with noting_signals(ending):
+        found = own_node(address, node_id)
+        if metadata:
+            metadata.check()
+        say(f"watching over machine {found} for {'a spot notice or ' if metadata else ''}SIGTERM")
         departure = _await_departure(metadata, ending, grace, say)
         if departure:
             say(f"{departure.reason}: {departure.seconds_left:.0f} s are left; telling Ray")

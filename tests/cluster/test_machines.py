@@ -192,8 +192,7 @@ def test_workers_without_work_are_let_go(machines: Machines) -> None:
 
     machines.have(2)
     with connected(machines.address):
-        fleet: Fleet[Any] = Fleet(FleetPlan(WorkerLimits(1, None), 1, 0), None, 600, IdleWorker)
-        assert ray.is_initialized()
+        fleet: Fleet[Any] = Fleet(FleetPlan(WorkerLimits(1, None), 1, 0), None, 600, idle_worker())
 
         def ready() -> int:
             fleet.poll()
@@ -211,86 +210,149 @@ def test_workers_without_work_are_let_go(machines: Machines) -> None:
         wait_until(lambda: ray.available_resources().get("CPU") == 2)
 
 
-class IdleWorker:
-    """An actor that does nothing, anywhere."""
+def idle_worker() -> type[Any]:
+    """An actor that does nothing; a class of a function, because nodes cannot import the tests."""
 
-    def __init__(self, settings: object) -> None:
-        pass
+    class IdleWorker:
+        def __init__(self, settings: object) -> None:
+            pass
 
-    def prepare(self) -> Any:
-        from stylebatch.cluster.worker import located
+        def prepare(self) -> Any:
+            from stylebatch.cluster.worker import located
 
-        return located("cpu")
+            return located("cpu")
 
-    def activity(self) -> Any:
-        from stylebatch.work import Activity
+        def activity(self) -> Any:
+            from stylebatch.work import Activity
 
-        return Activity()
+            return Activity()
+
+    return IdleWorker
 
 
-def test_pairs_of_a_machine_with_a_spot_notice_go_on_elsewhere(machines: Machines, make_job: MakeJob) -> None:
+class SpotWatcher:
+    """``stylebatch watch-spot`` on the node of a worker."""
+
+    def __init__(self, machines: Machines, worker: int, *options: str) -> None:
+        node = machines.node_of(worker).node_id
+        command = ["watch-spot", "--address", machines.address, "--node-id", node, *options]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "stylebatch", *command], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.said = [self._process.stdout.readline()]  # it watches
+
+    def terminate(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        rest, _ = self._process.communicate(timeout=60)
+        self.said += rest.splitlines(keepends=True)
+        assert self._process.returncode == 0, self.said
+
+
+def test_a_pair_goes_on_from_its_checkpoint_when_its_spot_machine_goes(
+    machines: Machines, make_job: MakeJob
+) -> None:
     machines.have(2)
-    job = make_job(2, iterations=2500)
-    left: list[tuple[str, int]] = []  # the pair whose machine leaves, and how far it has come
+    job = make_job(1, iterations=1_000_000)
+    first: dict[int, int] = {}
+    """The evaluations that each worker told of first."""
+    watchers: list[SpotWatcher] = []
 
-    with running_metadata() as metadata:
-        watchers: list[subprocess.Popen[str]] = []
-
-        def announce(progress: Progress) -> bool:
-            far = [worker for worker in progress.workers if worker.activity.evaluations >= 100]
-            if len(far) < 2:
-                return False
-            leaving = far[0]
-            left.append((leaving.activity.pair_ids[0], leaving.activity.evaluations))
-            metadata.announce(10)
-            node = machines.node_of(leaving.process).node_id
-            options = ["--address", machines.address, "--node-id", node, "--metadata", metadata.endpoint]
-            watchers.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "stylebatch", "watch-spot", *options],
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            return True
-
-        watch = Watch(announce)
-        options = RunOptions(workers=2, address=machines.address, device="cpu", largest_batch=1)
-        tally = run_job(job, UriStore(), options, watch)
-        said, _ = watchers[0].communicate(timeout=60)
-
-    assert watchers[0].returncode == 0, said
-    assert "spot notice to terminate" in said
-    assert (tally.ok, tally.failed) == (2, 0), tally.error_examples
-    assert [row["attempts"] for row in rows_of(job)] == [1, 1]  # nothing is charged
-    assert len([notice for notice in watch.notices if "leaves the cluster" in notice]) == 1
-    assert not [notice for notice in watch.notices if "is replaced" in notice]
-    ((pair, evaluations),) = left
-    before, after = runs_of(watch, pair)
-    assert before[0] <= evaluations <= before[-1]
-    assert after[0] >= evaluations, "it did not go on from its checkpoint"
-    assert nothing_is_left(job)
-    machines.remove(leaving_node(machines))
-
-
-def runs_of(watch: Watch, pair: str) -> list[list[int]]:
-    """The evaluations that each worker has told of a pair, in order of its first one."""
-    runs: dict[int, list[int]] = {}
-    for progress in watch.seen:
+    def act(progress: Progress) -> bool:
         for worker in progress.workers:
-            if worker.activity.pair_ids == (pair,) and worker.activity.evaluations:
-                runs.setdefault(worker.process, []).append(worker.activity.evaluations)
-    return list(runs.values())
+            if worker.activity.evaluations >= 50:
+                first.setdefault(worker.process, worker.activity.evaluations)
+        if first and not watchers:
+            watchers.append(SpotWatcher(machines, *first, "--metadata", metadata.endpoint))
+            metadata.announce(10)
+        if len(first) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return len(first) == 2
+
+    watch = Watch(act)
+    options = RunOptions(workers=1, address=machines.address, device="cpu", checkpoint_seconds=3600)
+    with running_metadata() as metadata:
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job, UriStore(), options, watch)
+        watchers[0].end()
+
+    here, elsewhere = first.values()
+    assert elsewhere > here, "it did not go on from its checkpoint"
+    assert "for a spot notice or SIGTERM" in watchers[0].said[0]
+    assert watchers[0].said[1].startswith("spot notice to terminate: ")
+    machines.remove(ended_node(machines))
 
 
-def leaving_node(machines: Machines) -> Any:
-    """The node that Ray has ended, since it was idle and about to leave."""
+def ended_node(machines: Machines) -> Any:
+    """The node that Ray has ended, because it was to leave and had nothing more to do."""
 
     def has_ended(node: Any) -> bool:
         return any(raylet.process.poll() is not None for raylet in node.all_processes["raylet"])
 
     wait_until(lambda: any(has_ended(node) for node in machines.nodes))
     return next(node for node in machines.nodes if has_ended(node))
+
+
+class TestPairsOfAMachineThatLeaves:
+    """One pair hangs, on the worker that reads its image first, until its machine leaves."""
+
+    @pytest.fixture
+    def trap(self, tmp_path: Path) -> Trap:
+        return Trap("c0.png", Misbehaviour.STALL, f"{tmp_path}/tries", times=1)
+
+    def run(
+        self, machines: Machines, job: Job, trap: Trap, workers: int, grace: float
+    ) -> tuple[Watch, float]:
+        """The run, and the seconds after which it ended once the machine was known to leave."""
+        watchers: list[tuple[SpotWatcher, float]] = []
+
+        def leave(progress: Progress) -> bool:
+            if progress.ok < 1 or not tries(trap):
+                return False
+            options = ("--metadata", "none", "--grace", str(grace))
+            watchers.append((SpotWatcher(machines, tries(trap)[0], *options), time.monotonic()))
+            watchers[0][0].terminate()
+            return True
+
+        watch = Watch(leave)
+        options = RunOptions(workers=workers, address=machines.address, device="cpu", largest_batch=1)
+        tally = run_job(job, FaultStore(trap), options, watch)
+        assert (tally.ok, tally.failed) == (2, 0), tally.error_examples
+        ((watcher, left),) = watchers
+        seconds = time.monotonic() - left
+        watcher.end()
+        assert watcher.said[1].startswith("SIGTERM: ")
+        return watch, seconds
+
+    def test_they_end_elsewhere_and_are_charged_with_nothing(
+        self, machines: Machines, make_job: MakeJob, trap: Trap
+    ) -> None:
+        machines.have(2)
+        job = make_job(2)
+        watch, _ = self.run(machines, job, trap, workers=1, grace=8)
+        first, second = tries(trap)
+        assert first != second
+        assert [row["attempts"] for row in rows_of(job)] == [1, 1]
+        (notice,) = [notice for notice in watch.notices if "leaves the cluster" in notice]
+        assert f"(process {first}) is let go; its 1 pairs wait for another" in notice
+        assert not [notice for notice in watch.notices if "is replaced" in notice]
+        assert nothing_is_left(job)
+        machines.remove(ended_node(machines))
+
+    def test_an_idle_worker_takes_them_at_once(
+        self, machines: Machines, make_job: MakeJob, trap: Trap
+    ) -> None:
+        machines.have(2)
+        job = make_job(2)
+        watch, seconds = self.run(machines, job, trap, workers=2, grace=600)
+        assert seconds < 60
+        assert [row["attempts"] for row in rows_of(job)] == [1, 1]
+        assert len([notice for notice in watch.notices if "a second time" in notice]) == 1
+        assert nothing_is_left(job)
+        machines.remove(ended_node(machines))
 
 
 def test_a_pair_that_hangs_is_run_a_second_time(
