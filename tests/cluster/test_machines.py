@@ -333,7 +333,7 @@ class TestPairsOfAMachineThatLeaves:
         machines.have(2)
         job = make_job(2)
         watch, _ = self.run(machines, job, trap, workers=1, grace=8)
-        first, second = dict.fromkeys(tries(trap))
+        first, _ = dict.fromkeys(tries(trap))
         assert [row["attempts"] for row in rows_of(job)] == [1, 1]
         (notice,) = [notice for notice in watch.notices if "leaves the cluster" in notice]
         assert f"(process {first}) is let go; its 1 pairs wait for another" in notice
