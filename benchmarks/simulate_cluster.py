@@ -2,10 +2,10 @@
 
     python benchmarks/simulate_cluster.py [ROW ...] [--workers N] [--pairs N] [--driver-ms MS]
 
-What is real is the policy of :mod:`stylebatch.cluster`: what runs next, what is tried again, what is given up,
-what runs twice. What is simulated: the clock, how long a pair takes (log-normal), workers that die, machines
-that leave and join, the time that a worker needs to start and to fetch images, and the driver, which looks after
-the pairs that have ended one at a time.
+What is real is the policy of :mod:`stylebatch.cluster`: what runs next, what is tried again, what is given
+up, what runs twice. What is simulated: the clock, how long a pair takes (log-normal), workers that die,
+machines that leave and join, the time that a worker needs to start and to fetch images, and the driver,
+which looks after the pairs that have ended one at a time.
 
 Idle is a worker that is up and does not compute, whatever the reason: nothing to do, a batch that the driver
 has not given it yet, images that are not there yet. Images of a batch that waits behind another one come
