@@ -263,7 +263,7 @@ def stylebatch(*arguments: str) -> subprocess.Popen[str]:
 def test_a_driver_that_is_killed_is_known_to_be_dead_here(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without Ray: status looks at the output of a real run while it goes on, and after kill -9."""
+    """Status looks at the output of a real run while it goes on, and after kill -9."""
     manifest, output = small_manifest(tmp_path, 2), tmp_path / "out"
     run = stylebatch(
         *("run", str(manifest), "-o", str(output), "--workers", "1", "--log-json", "-"),
@@ -288,45 +288,27 @@ def test_a_driver_that_is_killed_is_known_to_be_dead_here(
     assert told[-1] == ADVICE
 
 
-def test_standard_output_is_for_events_alone(tmp_path: Path) -> None:
-    manifest, output = small_manifest(tmp_path, 1), tmp_path / "out"
-    run = stylebatch(
-        *("run", str(manifest), "-o", str(output), "--workers", "1", "--log-json", "-"),
-        *("--set", "size=32", "--set", "iterations=2"),
-    )
-    out, err = run.communicate(timeout=240)
-    assert run.returncode == 0, err
-    names = [json.loads(line)["event"] for line in out.splitlines()]
-    assert names == [
-        "run_started",
-        "worker_ready",
-        "batch_dispatched",
-        "batch_ended",
-        "pair_ended",
-        "part_published",
-        "run_ended",
-    ]
-    assert "1 of 1 pair ok, 0 failed." in err
-    found = read_status(UriStore(), str(output))
-    assert (found.state, found.ended) == (State.FINISHED, 1)
-
-
 def test_a_run_that_is_asked_to_end_says_so(tmp_path: Path) -> None:
+    """With its events on standard output, which is for them alone."""
     manifest, output = small_manifest(tmp_path, 1), tmp_path / "out"
     run = stylebatch(
         *("run", str(manifest), "-o", str(output), "--workers", "1", "--log-json", "-", "--grace", "0"),
         *("--set", "size=32", "--set", "iterations=100000"),
     )
-    assert run.stdout is not None
-    for line in run.stdout:
-        if json.loads(line)["event"] == "batch_dispatched":
-            run.send_signal(signal.SIGTERM)
-            last = json.loads(run.stdout.readlines()[-1])
-            break
-    run.communicate(timeout=60)
-    assert run.returncode == 3
-    assert last["event"] == "run_stopped"
-    assert last["reason"].startswith("stopped by SIGTERM: 0 of 1 pairs have ended")
+    events: list[dict[str, Any]] = []
+    with run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        for line in run.stdout:
+            events.append(json.loads(line))
+            if events[-1]["event"] == "batch_dispatched":
+                run.send_signal(signal.SIGTERM)
+        err = run.stderr.read()
+    assert run.returncode == 3, err
+    names = [event["event"] for event in events]
+    assert names == ["run_started", "worker_ready", "batch_dispatched", "run_stopped"]
+    assert events[-1]["reason"].startswith("stopped by SIGTERM: 0 of 1 pairs have ended")
+    assert f"1 pairs from {manifest}" in err
+    assert "To go on where it stopped:" in err
     found = read_status(UriStore(), str(output))
-    assert (found.state, found.reason) == (State.STOPPED, last["reason"])
-    assert found.notices == ()
+    assert (found.state, found.reason) == (State.STOPPED, events[-1]["reason"])

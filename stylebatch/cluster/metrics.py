@@ -102,13 +102,14 @@ class Metrics:
         self._due = -float("inf")
 
     def observe(self, progress: Progress) -> list[str]:
-        """Set the gauges, if it is time."""
-        if self._clock() >= self._due:
+        """Set the gauges, if it is time, and at the end."""
+        left = progress.total - progress.ok - progress.failed
+        if self._clock() >= self._due or not left:
             self._due = self._clock() + GAUGE_SECONDS
             ready = sum(bool(worker.host) for worker in progress.workers)
             self._note(WORKERS, ready, state="ready")
             self._note(WORKERS, len(progress.workers) - ready, state="starting")
-            self._note(PAIRS_LEFT, progress.total - progress.ok - progress.failed)
+            self._note(PAIRS_LEFT, left)
         return []
 
     def tell(self, event: Event) -> None:

@@ -74,6 +74,8 @@ def test_gauges_show_the_last_look_once_a_second() -> None:
         "stylebatch_pairs_left": 6,
     }
     now[0] = GAUGE_SECONDS
+    metrics.observe(Progress(10, 8, 1, 8, 1.0, WORKERS[:1]))
+    assert board.values["stylebatch_pairs_left"] == 1
     assert metrics.observe(Progress(10, 9, 1, 9, 1.0, WORKERS[:1])) == []
     assert dict(board.values) == {
         "stylebatch_workers ready": 1,

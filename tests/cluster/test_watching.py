@@ -248,6 +248,7 @@ def check_metrics(job: Job, metrics: dict[str, float]) -> None:
     assert total(metrics, "pairs_total", 'status="ok"') == 3
     assert total(metrics, "pairs_total", 'status="failed"') == 1
     assert total(metrics, "evaluations_total") == 9
+    assert total(metrics, "pairs_left") == 0
     assert total(metrics, "targets_total") > 0
     for stage in ("fetch", "synthesize", "publish"):
         assert total(metrics, "stage_seconds_total", f'stage="{stage}"') > 0
