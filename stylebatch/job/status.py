@@ -139,8 +139,9 @@ def read_status(store: ObjectStore, output: str, machine: Machine | None = None)
     if identity is None and lease is None:
         raise JobError(f"{output} is not the output of a run: it holds no job.json; check the location")
     bulletin, told_seconds = _read_bulletin(store, layout)
-    lease = lease or look_at_lease(store, layout.lease)  # of a driver that has begun meanwhile
-    success = _read_success(store, layout)  # last, as it is written last
+    success = _read_success(store, layout)  # after the others, as it is written last
+    if lease is None and success is None:
+        lease = look_at_lease(store, layout.lease)  # of a driver that has begun meanwhile
     is_told = success is not None or isinstance(bulletin, Bulletin)
     published = 0 if is_told or identity is None else _published_rows(store, layout, identity)
     found = Found(output, identity, lease, bulletin, told_seconds, published, success)
