@@ -39,6 +39,11 @@ class Layout:
         return join_uri(self.output, "lease.json")
 
     @property
+    def progress(self) -> str:
+        """How far the driver has come, told by itself."""
+        return join_uri(self.output, "progress.json")
+
+    @property
     def results(self) -> str:
         """The folder of the parts."""
         return join_uri(self.output, "results")

@@ -11,6 +11,7 @@ from stylebatch.cli.features import add_features
 from stylebatch.cli.figures import add_figure
 from stylebatch.cli.reporting import add_describe, add_similarity, add_verify
 from stylebatch.cli.running import demo, run
+from stylebatch.cli.status import add_status
 from stylebatch.recipe import PRESETS
 
 
@@ -27,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (_add_run, _add_stylize, _add_manifest, add_design, _add_validate, _add_show):
         add(commands)
-    for add in (add_figure, add_describe, add_verify, add_similarity):
+    for add in (add_status, add_figure, add_describe, add_verify, add_similarity):
         add(commands)
     add_features(commands, _add_worker_options)
     _add_demo(commands)
@@ -43,6 +44,7 @@ def _add_run(commands: Any) -> None:
     _add_recipe_options(parser)
     _add_worker_options(parser)
     _add_checkpoints(parser)
+    _add_telling(parser)
     parser.add_argument(
         "--unit-size", type=_positive, metavar="N", help="rows finished and published together (256)"
     )
@@ -89,6 +91,17 @@ def _add_checkpoints(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         metavar="S",
         help="seconds of synthesis between two checkpoints of a pair (60)",
+    )
+
+
+def _add_telling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log-json", metavar="FILE", help="append every event as a line of JSON; - is standard output"
+    )
+    parser.add_argument(
+        "--metrics",
+        action=argparse.BooleanOptionalAction,
+        help="count for Prometheus what happens; default: with --address",
     )
 
 
@@ -144,7 +157,7 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument("--output", "-o", default="demo-output", metavar="OUT", help="a folder (demo-output)")
     _add_worker_options(parser)
     _add_checkpoints(parser)
-    parser.set_defaults(command=demo, is_resumable=True, unit_size=None)
+    parser.set_defaults(command=demo, is_resumable=True, unit_size=None, log_json=None)
 
 
 def _positive(text: str) -> int:

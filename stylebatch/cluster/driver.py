@@ -1,13 +1,14 @@
 """The loop: feed workers, collect outcomes, publish parts."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from stylebatch.cluster.ending import Ending, noting_signals
+from stylebatch.cluster.events import batch_dispatched, worker_lost
 from stylebatch.cluster.fleet import Fleet, Member, Resources, connected, has_died, one_line, plan_fleet
 from stylebatch.cluster.lookahead import LookAhead
 from stylebatch.cluster.options import DEFAULT_OPTIONS, RunOptions
@@ -15,6 +16,7 @@ from stylebatch.cluster.progress import Observer, Progress
 from stylebatch.cluster.publisher import PartPublisher
 from stylebatch.cluster.schedule import BATCHES_PER_WORKER, Backlog, Candidate
 from stylebatch.cluster.settlement import Settlement
+from stylebatch.cluster.watching import Watcher, Watchers, watching
 from stylebatch.cluster.worker import WorkerSettings
 from stylebatch.errors import JobStoppedError, StylebatchError
 from stylebatch.job import (
@@ -41,6 +43,7 @@ def run_job(
     store: ObjectStore,
     options: RunOptions = DEFAULT_OPTIONS,
     observe: Observer = lambda progress: None,
+    watchers: Sequence[Watcher] = (),
 ) -> Tally:
     """Run a job to its end; what an earlier run has finished is not done again.
 
@@ -51,6 +54,7 @@ def run_job(
         store: Where inputs and output are.
         options: How.
         observe: Called about twice a second.
+        watchers: Who is told besides, and of every event: an :class:`~stylebatch.cluster.event_log.EventLog`.
 
     Returns:
         How every row of the manifest ended.
@@ -63,12 +67,13 @@ def run_job(
     """
     opened = open_output(job, store, restart=options.restart, retry_failed=options.retry_failed)
     try:
-        return _run_opened(job, opened, options, observe)
+        with watching(job, opened, options, observe, watchers) as told:
+            return _run_opened(job, opened, options, told)
     finally:
         opened.lease.release()
 
 
-def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, observe: Observer) -> Tally:
+def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, watchers: Watchers) -> Tally:
     book = UnitBook(job, opened.tally)
     if len(opened.finished) < len(job.units):
         tasks = pending_tasks(job, opened, book)
@@ -76,10 +81,10 @@ def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, observe: Ob
         # In this order, because ray.init replaces the handler of SIGTERM.
         with connected(options.address) as resources, noting_signals(ending):
             fleet = _start_fleet(job, opened, options, resources)
-            _Run(job, opened, book, fleet, tasks, options, observe, ending).to_the_end()
+            _Run(job, opened, book, fleet, tasks, options, watchers, ending).to_the_end()
     else:
         rows, tally = job.manifest.num_rows, book.tally
-        observe(Progress(rows, tally.ok, tally.failed, 0, 0.0, (), tuple(opened.notices)))
+        watchers.observe(Progress(rows, tally.ok, tally.failed, 0, 0.0, (), tuple(opened.notices)))
     try:
         opened.lease.check()
         publish_success(job, opened.store, book.tally)
@@ -115,7 +120,7 @@ class _Run:
         fleet: Fleet[Candidate],
         tasks: Iterator[Task],
         options: RunOptions,
-        observe: Observer,
+        watchers: Watchers,
         ending: Ending,
     ) -> None:
         self._job = job
@@ -123,11 +128,12 @@ class _Run:
         self._book = book
         self._fleet = fleet
         self._options = options
-        self._observe = observe
+        self._observe = watchers.observe
+        self._tell = watchers.tell
         self._ending = ending
         self._backlog = Backlog()
-        self._settlement = Settlement(job, opened.store, book, self._backlog)
-        self._publisher = PartPublisher(job, opened.store, opened.lease)
+        self._settlement = Settlement(job, opened.store, book, self._backlog, self._tell)
+        self._publisher = PartPublisher(job, opened.store, opened.lease, self._tell)
         self._depth = DEPTH_PER_WORKER * fleet.plan.workers
         self._lookahead = LookAhead(
             tasks, opened.store, self._depth, fleet.plan.is_gpu, options.largest_batch
@@ -218,6 +224,7 @@ class _Run:
         batch = self._backlog.take(member.handle, len(self._fleet.members), is_idle=not member.batches)
         if batch:
             member.give(batch, time.monotonic())
+            self._tell(batch_dispatched(member.progress, batch))
 
     def _collect(self) -> None:
         references = self._fleet.references
@@ -253,6 +260,7 @@ class _Run:
             f"a worker on {member.info.host} (process {member.info.process}) is replaced: {reason}; "
             f"its {len(lost)} pairs wait for another"
         )
+        self._tell(worker_lost(member.progress, lost, reason))
         self._settlement.loss(lost, has_died, reason)
 
     def _publish(self) -> None:

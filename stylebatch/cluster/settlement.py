@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from stylebatch.cluster.events import Tell, batch_ended, nobody, pair_ended
 from stylebatch.cluster.schedule import (
     MOST_DEATHS,
     Backlog,
@@ -22,16 +23,20 @@ from stylebatch.work import Outcome, Task, failed_row
 class Settlement:
     """Turns what workers report into ended rows in the book, or into candidates in the backlog."""
 
-    def __init__(self, job: Job, store: ObjectStore, book: UnitBook, backlog: Backlog) -> None:
+    def __init__(
+        self, job: Job, store: ObjectStore, book: UnitBook, backlog: Backlog, tell: Tell = nobody
+    ) -> None:
         self.new_pictures = 0
         self.notices: list[str] = []
         self._job = job
         self._store = store
         self._book = book
         self._backlog = backlog
+        self._tell = tell
 
     def outcomes(self, batch: Sequence[Candidate], outcomes: Sequence[Outcome]) -> None:
         """A worker has worked on a batch."""
+        self._tell(batch_ended(outcomes))
         candidates = {candidate.task.pair.row: candidate for candidate in batch}
         for outcome in outcomes:
             self.notices += outcome.notices
@@ -84,3 +89,4 @@ class Settlement:
             store_failure(self._job, self._store, task.unit, row)
         self.new_pictures += row["status"] == "ok"
         self._book.add(task.unit, row, is_new=True)
+        self._tell(pair_ended(task, row))

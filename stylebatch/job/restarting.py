@@ -55,6 +55,7 @@ def _empty(job: Job, store: ObjectStore, check: Callable[[], None]) -> Iterator[
         return parent_uri(uri)
 
     delete(job.layout.success)
+    delete(job.layout.progress)
     folders = set(in_threads(delete, _written(job, store)))
     return sweep(store, sorted(folders))
 
