@@ -1,4 +1,4 @@
-"""Ray as ``ray start`` runs it: processes with a home, a token and a mark of their own, all gone at the end."""
+"""Ray as ``ray start`` runs it: processes with a home, a token and a mark of their own, gone at the end."""
 
 import os
 import signal
@@ -46,9 +46,7 @@ class RayProcesses:
         }
         """Of programs that belong to this cluster's user."""
 
-    def start(
-        self, name: str, options: Sequence[str], within: Sequence[str] = ()
-    ) -> subprocess.Popen[bytes]:
+    def start(self, name: str, options: Sequence[str], within: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """Run ``ray start`` with these options until it is killed.
 
         Args:

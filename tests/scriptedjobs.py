@@ -57,5 +57,3 @@ class ScriptedJobs:
             if isinstance(piece, BaseException):
                 raise piece
             yield piece
-
-

@@ -14,7 +14,7 @@ from scriptedjobs import ScriptedJobs, details
 from stylebatch.cli import main
 from stylebatch.cluster import submitter
 
-WORDS = ["submit", "s3://b/pairs.parquet", "-o", "s3://b/out"]
+WORDS = ["submit", "s3://bucket/pairs.parquet", "-o", "s3://bucket/out"]
 
 
 class Cluster(ScriptedJobs):
@@ -49,7 +49,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: ``pairs.parquet``, whose images are on S3, and ``recipe.yaml``."""
     monkeypatch.chdir(tmp_path)
-    columns = {"content": ["s3://b/a.png"], "style": ["s3://b/s.png"]}
+    columns = {"content": ["s3://bucket/a.png"], "style": ["s3://bucket/s.png"]}
     pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
     (tmp_path / "recipe.yaml").write_text("size: 64\n")
     return tmp_path
@@ -67,9 +67,12 @@ def test_everything_is_passed_on_as_it_was_typed(cluster: Cluster, folder: Path)
     options = ["--preset=photo", "--recipe=recipe.yaml", "--set=iterations=3", "--set=seed=7"]
     options += ["--workers=3", "--device=gpu", "--batch=4", "--stall-timeout=90", "--grace=2.50"]
     options += ["--max-pixels=1000", "--checkpoint-seconds=0", "--unit-size=7", "--retry-failed"]
-    assert main(["submit", "pairs.parquet", "--output=s3://b/out/", "--address=http://head:1/", *options]) == 0
+    assert (
+        main(["submit", "pairs.parquet", "--output=s3://bucket/out/", "--address=http://head:1/", *options])
+        == 0
+    )
     assert cluster.addresses == ["http://head:1"]
-    assert cluster.command[:3] == ["run", "manifest.parquet", "--output=s3://b/out"]
+    assert cluster.command[:3] == ["run", "manifest.parquet", "--output=s3://bucket/out"]
     assert cluster.command[-1] == "--address=auto"
     assert sorted(cluster.command[3:-1]) == sorted(options)
     assert cluster.uploaded == [
@@ -84,7 +87,12 @@ def test_everything_is_passed_on_as_it_was_typed(cluster: Cluster, folder: Path)
 def test_the_defaults(cluster: Cluster) -> None:
     assert main(WORDS) == 0
     assert cluster.addresses == ["http://127.0.0.1:8265"]
-    assert cluster.command == ["run", "s3://b/pairs.parquet", "--output=s3://b/out", "--address=auto"]
+    assert cluster.command == [
+        "run",
+        "s3://bucket/pairs.parquet",
+        "--output=s3://bucket/out",
+        "--address=auto",
+    ]
     assert cluster.submitted[0]["runtime_env"] == {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}}
 
 
@@ -115,14 +123,17 @@ def test_shared_folders(cluster: Cluster, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["submit", "s3://b/p.parquet", "-o", "out"], "--output 'out': the cluster cannot write to a folder"),
+        (
+            ["submit", "s3://bucket/p.parquet", "-o", "out"],
+            "--output 'out': the cluster cannot write to a folder",
+        ),
         ([*WORDS, "--set=weights=./w.bin"], "/w.bin', a file of this machine, which the cluster cannot see"),
-        (["submit", "near.parquet", "-o", "s3://b/o"], "near.parquet: row 0: content is '/"),
-        (["submit", "gone.parquet", "-o", "s3://b/o"], "gone.parquet: there is no such file"),
+        (["submit", "near.parquet", "-o", "s3://bucket/o"], "near.parquet: row 0: content is '/"),
+        (["submit", "gone.parquet", "-o", "s3://bucket/o"], "gone.parquet: there is no such file"),
         ([*WORDS, "--recipe=gone.yaml"], "gone.yaml"),
         ([*WORDS, "--set=style_wieght=1"], "did you mean style_weight?"),
         ([*WORDS, "--address=auto"], "--address 'auto' is not a dashboard's address; write http://HEAD:8265"),
-        (["submit", "s3://k:secret@b/p", "-o", "s3://b/o"], "must not carry credentials"),
+        (["submit", "s3://k:secret@bucket/p", "-o", "s3://bucket/o"], "must not carry credentials"),
     ],
 )
 def test_what_is_refused_before_a_cluster_is_asked(
@@ -157,18 +168,26 @@ def test_a_job_that_stopped_part_way(cluster: Cluster, capsys: pytest.CaptureFix
     assert capsys.readouterr().err.splitlines() == [
         f"stylebatch: {submission_id} has ended part-way: exit code 3; its log says why",
         "To go on where it stopped:",
-        "  stylebatch submit s3://b/pairs.parquet -o s3://b/out --set size=32",
+        "  stylebatch submit s3://bucket/pairs.parquet -o s3://bucket/out --set size=32",
     ]
 
 
 def test_without_following(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["submit", "s3://b/my pairs.parquet", "-o", "s3://b/out", "--restart", "--set", "size=32"]
+    words = [
+        "submit",
+        "s3://bucket/my pairs.parquet",
+        "-o",
+        "s3://bucket/out",
+        "--restart",
+        "--set",
+        "size=32",
+    ]
     assert main([*words, "--no-follow", "--address=http://head:1"]) == 0
     submission_id = cluster.submitted[0]["submission_id"]
     assert capsys.readouterr().out.splitlines() == [
         f"Submitted to http://head:1 as {submission_id}.",
         "To look again:",
-        "  stylebatch submit 's3://b/my pairs.parquet' --output=s3://b/out --set=size=32 --address=http://head:1",
+        "  stylebatch submit 's3://bucket/my pairs.parquet' --output=s3://bucket/out --set=size=32 --address=http://head:1",
         "To stop it, with checkpoints:",
         f"  RAY_AUTH_MODE=token ray job stop {submission_id} --address http://head:1",
     ]
@@ -185,7 +204,7 @@ def test_ctrl_c_detaches(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -
         "",
         f"Detached; {submission_id} goes on.",
         "To look again:",
-        "  stylebatch submit s3://b/pairs.parquet --output=s3://b/out",
+        "  stylebatch submit s3://bucket/pairs.parquet --output=s3://bucket/out",
     ]
 
 

@@ -1,4 +1,4 @@
-"""``docs/clusters/``: the on-premises launcher file, the Kubernetes files, and what AWS is told. None needs a cluster."""
+"""``docs/clusters/``: the on-premises launcher file, the Kubernetes files, and AWS's policies."""
 
 import json
 import re

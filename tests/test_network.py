@@ -76,7 +76,9 @@ class Cluster:
 
     def wait_until_started(self, name: str, times: int = 1) -> None:
         """Wait until ``ray start`` has said so often that all is well."""
-        wait_until(lambda: self._ray.log(name).count("Ray runtime started") >= times, lambda: self._ray.log(name))
+        wait_until(
+            lambda: self._ray.log(name).count("Ray runtime started") >= times, lambda: self._ray.log(name)
+        )
 
     def run(self, manifest: Path, output: Path, log: Path) -> "subprocess.Popen[bytes]":
         """Start a driver on the head's host."""

@@ -23,9 +23,7 @@ def bucket(s3_server: S3Server) -> str:
     name = f"submit-{uuid.uuid4().hex[:12]}"
     s3_server.client.create_bucket(Bucket=name)
     for number in range(2):
-        s3_server.client.put_object(
-            Bucket=name, Key=f"in/{number}.png", Body=picture_bytes(40, 30, number)
-        )
+        s3_server.client.put_object(Bucket=name, Key=f"in/{number}.png", Body=picture_bytes(40, 30, number))
     return f"s3://{name}"
 
 
@@ -100,7 +98,16 @@ def test_a_manifest_and_a_recipe_of_this_machine(head: Head, bucket: str, folder
 def test_leaving_joining_and_stopping(head: Head, bucket: str, folder: Path, s3_server: S3Server) -> None:
     table = {"pair_id": ["long"], "content": [f"{bucket}/in/0.png"], "style": [f"{bucket}/in/1.png"]}
     pq.write_table(pa.table(table), folder / "long.parquet")
-    words = ["submit", "long.parquet", "-o", f"{bucket}/long", "--set", "size=64", "--set", "iterations=100000"]
+    words = [
+        "submit",
+        "long.parquet",
+        "-o",
+        f"{bucket}/long",
+        "--set",
+        "size=64",
+        "--set",
+        "iterations=100000",
+    ]
     words += ["--set", "tolerance=0", "--grace", str(GRACE), "--address", head.address]
 
     out, _ = finish(head.command(*words, "--no-follow"), 0)

@@ -98,7 +98,9 @@ def submit(options: argparse.Namespace) -> int:
     job, is_new = jobs.submit(submission)
     if not is_new:
         check_joining(submission, job)
-    print(*_opening_lines(options, job.submission_id, is_new, job.entrypoint == submission.entrypoint), sep="\n")
+    print(
+        *_opening_lines(options, job.submission_id, is_new, job.entrypoint == submission.entrypoint), sep="\n"
+    )
     return _followed(jobs, job.submission_id, options) if options.follow else ALL_OK
 
 
@@ -163,7 +165,12 @@ def _followed(jobs: Any, submission_id: str, options: argparse.Namespace) -> int
     try:
         end = jobs.follow(submission_id, _write)
     except KeyboardInterrupt:
-        print(f"\nDetached; {submission_id} goes on.", *_hints(options, submission_id), sep="\n", file=sys.stderr)
+        print(
+            f"\nDetached; {submission_id} goes on.",
+            *_hints(options, submission_id),
+            sep="\n",
+            file=sys.stderr,
+        )
         return STOPPED
     return exit_code(submission_id, end)
 

@@ -1,4 +1,4 @@
-"""What a cluster is asked to run when a job is submitted to it, and what became of it. Pure: no Ray, no network."""
+"""What a cluster is asked to run when a job is submitted to it, and how its end is read. Pure: no Ray."""
 
 import hashlib
 import json
@@ -61,9 +61,9 @@ class SharedFolders:
         uri = resolve_uri(text)
         if not self.sees(uri):
             raise JobError(
-                f"--output {quoted(text, MAX_LOCATION)}: the cluster cannot write to a folder of this machine; "
-                "give an s3:// location, or, if every machine of the cluster has that folder at the same "
-                "place, name it with --shared"
+                f"--output {quoted(text, MAX_LOCATION)}: the cluster cannot write to a folder of this "
+                "machine; give an s3:// location, or, if every machine of the cluster has that folder at the "
+                "same place, name it with --shared"
             )
         return uri
 

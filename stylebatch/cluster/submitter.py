@@ -35,7 +35,7 @@ SUBMIT_TRIES = 5
 SILENCE = 60.0
 """Seconds without a word in the log after which the cluster is asked whether the job still runs."""
 FOLLOW_TRIES = 8
-"""Times in a row that a log is asked for again without learning anything."""
+"""Times in a row that a connection to the log may break without anything new: over a minute."""
 LONGEST_PAUSE = 16.0
 """Seconds between two of them, at most; the first pauses are shorter."""
 OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
@@ -44,7 +44,7 @@ CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"
 """Loggers that tell of uploads and connections."""
 
 FAILURES = (OSError, RuntimeError, aiohttp.ClientError)
-"""What Ray's client raises when a dashboard is away, answers with an error, or is none; requests' are OSErrors."""
+"""What Ray's client raises when a dashboard is away, answers with an error, or is none."""
 
 
 class RayJobs(Protocol):
@@ -91,7 +91,9 @@ def _check_connection(address: str) -> None:
     host = url.hostname or ""
     if urllib.request.getproxies().get(url.scheme) and not urllib.request.proxy_bypass(host):
         return  # only the proxy may reach it
-    socket.create_connection((host, url.port or (443 if url.scheme == "https" else 80)), CONNECT_SECONDS).close()
+    socket.create_connection(
+        (host, url.port or (443 if url.scheme == "https" else 80)), CONNECT_SECONDS
+    ).close()
 
 
 @contextmanager
@@ -109,8 +111,8 @@ def _explained(address: str) -> Iterator[None]:
         yield
     except AuthenticationError as error:
         raise ClusterError(
-            f"the cluster at {address} wants its token: put a copy of the head's ~/.ray/auth_token into a file "
-            "and set RAY_AUTH_TOKEN_PATH to its name"
+            f"the cluster at {address} wants its token: put a copy of the head's ~/.ray/auth_token into a "
+            "file and set RAY_AUTH_TOKEN_PATH to its name"
         ) from error
     except FAILURES as error:
         raise ClusterError(
@@ -160,7 +162,7 @@ class ClusterJobs:
         ]
 
     def _start(self, submission_id: str, submission: Submission) -> bool:
-        """Whether it was started. If not, a job with this id is there: another's, or ours without an answer."""
+        """Whether it was started; if not, the id is taken, by another or by this very call that had no answer."""
         try:
             with _runtime_environment(submission) as environment:
                 self._jobs.submit_job(
@@ -189,7 +191,7 @@ class ClusterJobs:
             return self._follow(submission_id, _Log(self._jobs, submission_id, write))
 
     def _follow(self, submission_id: str, log: "_Log") -> JobEnd:
-        tries = 0
+        failures = 0
         while True:
             before = log.length
             try:
@@ -197,14 +199,15 @@ class ClusterJobs:
                 details = self._jobs.get_job_info(submission_id)
                 if details.status.is_terminal():
                     return _end(details)
+                failures = 0
             except FAILURES as error:
-                if tries == FOLLOW_TRIES:
+                failures = 1 if log.length > before else failures + 1
+                if failures == FOLLOW_TRIES:
                     raise JobStoppedError(
                         f"the cluster at {self._address} does not answer any more ({reason(error)}); "
                         f"{submission_id} may go on without being looked at"
                     ) from error
-            tries = 0 if log.length > before else tries + 1
-            self._sleep(min(0.5 * 2**tries, LONGEST_PAUSE))
+            self._sleep(min(2.0**failures, LONGEST_PAUSE))
 
 
 class _Log:
@@ -250,7 +253,7 @@ def _end(details: Any) -> JobEnd:
 
 @contextmanager
 def _runtime_environment(submission: Submission) -> Iterator[dict[str, Any]]:
-    """What Ray is told of the job's surroundings; the folder that it uploads is there until the block ends."""
+    """What Ray is told of the job's surroundings; what it uploads lies there until the block ends."""
     environment: dict[str, Any] = {
         "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(submission.stop_seconds)},  # else it kills after 3 s
     }

@@ -31,13 +31,13 @@ from stylebatch.manifest import Manifest, open_manifest, write_manifest
 from stylebatch.recipe import Recipe
 from stylebatch.storage import LocalStore
 
-THERE = TravellingManifest("s3://b/pairs.parquet", "s3://b/pairs.parquet", {})
+THERE = TravellingManifest("s3://bucket/pairs.parquet", "s3://bucket/pairs.parquet", {})
 NONE = SharedFolders()
 SHARED = SharedFolders(("/mnt/efs", "/data/"))
 
 
 def submitted(*options: str, **changes: Any) -> Submission:
-    given = {"manifest": THERE, "output": "s3://b/out", "recipe": Recipe(), "options": options} | changes
+    given = {"manifest": THERE, "output": "s3://bucket/out", "recipe": Recipe(), "options": options} | changes
     return make_submission(**given)
 
 
@@ -49,15 +49,15 @@ class TestSubmission:
     def test_the_arguments(self) -> None:
         assert submitted("--set=size=64", "--restart").arguments == (
             "run",
-            "s3://b/pairs.parquet",
-            "--output=s3://b/out",
+            "s3://bucket/pairs.parquet",
+            "--output=s3://bucket/out",
             "--set=size=64",
             "--restart",
             "--address=auto",
         )
 
     def test_the_shell_gives_every_argument_as_it_was(self, tmp_path: Path) -> None:
-        strange = ["--set=start=s3://b/it's $HOME `x` \"y\";.png", "--recipe=s3://b/a & b.yaml"]
+        strange = ['--set=start=s3://bucket/it\'s $HOME `x` "y";.png', "--recipe=s3://bucket/a & b.yaml"]
         program = tmp_path / "python"
         program.write_text('#!/bin/sh\nfor text in "$@"; do echo "$text"; done\n')
         program.chmod(0o755)
@@ -89,8 +89,8 @@ class TestSubmission:
     @pytest.mark.parametrize(
         "changes",
         [
-            {"output": "s3://b/other"},
-            {"manifest": TravellingManifest("s3://b/others.parquet", "s3://b/others.parquet", {})},
+            {"output": "s3://bucket/other"},
+            {"manifest": TravellingManifest("s3://bucket/others.parquet", "s3://bucket/others.parquet", {})},
             {"recipe": Recipe(seed=1)},
             {"unit_size": 7},
         ],
@@ -107,10 +107,12 @@ class TestSubmission:
         assert submitted(grace=grace).stop_seconds == seconds
 
     def test_what_travels(self) -> None:
-        manifest = TravellingManifest("manifest.parquet", "sha256:0", {"manifest.parquet": "/p/pairs.parquet"})
+        manifest = TravellingManifest(
+            "manifest.parquet", "sha256:0", {"manifest.parquet": "/p/pairs.parquet"}
+        )
         asked = submitted(manifest=manifest, recipe_file={"recipe.yaml": "/p/r.yaml"})
         assert asked.uploads == {"manifest.parquet": "/p/pairs.parquet", "recipe.yaml": "/p/r.yaml"}
-        assert asked.metadata == {"manifest": "manifest.parquet", "output": "s3://b/out"}
+        assert asked.metadata == {"manifest": "manifest.parquet", "output": "s3://bucket/out"}
 
 
 class TestSubmissionIds:
@@ -145,7 +147,7 @@ class TestSharedFolders:
     @pytest.mark.parametrize(
         ("uri", "is_seen"),
         [
-            ("s3://b/x", True),
+            ("s3://bucket/x", True),
             ("/mnt/efs", True),
             ("/mnt/efs/a/b.png", True),
             ("/mnt/efs2/b.png", False),
@@ -162,24 +164,24 @@ class TestSharedFolders:
         assert SharedFolders(("/",)).sees("/home/me")
 
     def test_an_output(self) -> None:
-        assert NONE.visible_output("s3://b/out/") == "s3://b/out"
+        assert NONE.visible_output("s3://bucket/out/") == "s3://bucket/out"
         assert SHARED.visible_output("/mnt/efs/../efs/out") == "/mnt/efs/out"
         with pytest.raises(JobError, match=r"--output 'out': the cluster cannot write .* give an s3://"):
             SHARED.visible_output("out")
         with pytest.raises(JobError, match="the cluster cannot write"):
             SHARED.visible_output("/mnt/efs/../out")
         with pytest.raises(StorageError, match="must not carry credentials"):
-            NONE.visible_output("s3://key:secret@b/out")
+            NONE.visible_output("s3://key:secret@bucket/out")
 
     def test_a_recipe(self) -> None:
-        NONE.check_recipe(Recipe(start="content", weights="s3://b/w.bin", histogram="style"))
+        NONE.check_recipe(Recipe(start="content", weights="s3://bucket/w.bin", histogram="style"))
         SHARED.check_recipe(Recipe(weights="/data/w.bin"))
-        with pytest.raises(JobError, match="weights is '/data/w.bin', a file of this machine"):
+        with pytest.raises(JobError, match=r"weights is '/data/w\.bin', a file of this machine"):
             NONE.check_recipe(Recipe(weights="/data/w.bin"))
 
     def test_the_settings_of_a_recipe_mean_the_same_everywhere(self) -> None:
-        recipe = Recipe(weights="/data/w.bin", start="s3://b/s.png", spectrum="content")
-        assert recipe_settings(recipe) == ["--set=start=s3://b/s.png", "--set=weights=/data/w.bin"]
+        recipe = Recipe(weights="/data/w.bin", start="s3://bucket/s.png", spectrum="content")
+        assert recipe_settings(recipe) == ["--set=start=s3://bucket/s.png", "--set=weights=/data/w.bin"]
         assert recipe_settings(Recipe()) == []
 
 
@@ -196,16 +198,21 @@ def written(tmp_path: Path) -> Callable[..., Manifest]:
 
 class TestManifestsThatTravel:
     def test_rows_on_s3_and_in_shared_folders(self, written: Callable[..., Manifest]) -> None:
-        manifest = written(content=["s3://b/a.png", "/mnt/efs/a.png"], style=[["s3://b/s"], ["/data/s"]])
+        manifest = written(
+            content=["s3://bucket/a.png", "/mnt/efs/a.png"], style=[["s3://bucket/s"], ["/data/s"]]
+        )
         SHARED.check_rows(manifest, Recipe())
 
     @pytest.mark.parametrize(
         ("columns", "sentence"),
         [
-            ({"content": ["s3://b/a.png", "a.png"]}, r"row 1: content is '/.*/a\.png', a file of this machine"),
-            ({"style": ["s3://b/s", "/home/s"]}, "row 1: style is '/home/s'"),
-            ({"style": [["s3://b/s", "/home/s"]]}, "row 0: style is '/home/s'"),
-            ({"content": ["s3://b/a"], "start": ["./s.png"]}, r"row 0: start is '/.*/s\.png'"),
+            (
+                {"content": ["s3://bucket/a.png", "a.png"]},
+                r"row 1: content is '/.*/a\.png', a file of this machine",
+            ),
+            ({"style": ["s3://bucket/s", "/home/s"]}, "row 1: style is '/home/s'"),
+            ({"style": [["s3://bucket/s", "/home/s"]]}, "row 0: style is '/home/s'"),
+            ({"content": ["s3://bucket/a"], "start": ["./s.png"]}, r"row 0: start is '/.*/s\.png'"),
         ],
     )
     def test_rows_that_name_files_of_this_machine(
@@ -215,7 +222,7 @@ class TestManifestsThatTravel:
             SHARED.check_rows(written(**columns), Recipe())
 
     def test_one_file(self, written: Callable[..., Manifest], tmp_path: Path) -> None:
-        manifest = written("some pairs.parquet", content=["s3://b/a.png"])
+        manifest = written("some pairs.parquet", content=["s3://bucket/a.png"])
         assert travelling(manifest) == TravellingManifest(
             "manifest.parquet",
             f"sha256:{manifest.fingerprint()}",
@@ -225,10 +232,10 @@ class TestManifestsThatTravel:
     def test_a_folder_without_what_lies_beside(
         self, written: Callable[..., Manifest], tmp_path: Path
     ) -> None:
-        written("pairs/a/1.parquet", content=["s3://b/a.png"])
+        written("pairs/a/1.parquet", content=["s3://bucket/a.png"])
         (tmp_path / "pairs" / "notes.txt").write_text("private")
         (tmp_path / "pairs" / "_temporary.parquet").write_text("half")
-        manifest = written("pairs/b.parquet", content=["s3://b/b.png"])
+        manifest = written("pairs/b.parquet", content=["s3://bucket/b.png"])
         assert travelling(manifest).location == "manifest"
         assert travelling(manifest).uploads == {
             "manifest/a/1.parquet": f"{tmp_path}/pairs/a/1.parquet",
@@ -238,7 +245,7 @@ class TestManifestsThatTravel:
     def test_a_large_one_stays(
         self, written: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        manifest = written(content=["s3://b/a.png"])
+        manifest = written(content=["s3://bucket/a.png"])
         monkeypatch.setattr(submission, "MAX_UPLOAD_BYTES", 100)
         with pytest.raises(JobError, match=r"pairs\.parquet has 0 MB; .* copy it to s3://"):
             travelling(manifest)
@@ -252,7 +259,9 @@ def test_addresses(text: str, address: str) -> None:
     assert cluster_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["", "auto", "head:8265", "head", "ray://head:10001", "http://", "http://h?x=1"])
+@pytest.mark.parametrize(
+    "text", ["", "auto", "head:8265", "head", "ray://head:10001", "http://", "http://h?x=1"]
+)
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ClusterError, match="is not a dashboard's address; write http://HEAD:8265"):
         cluster_address(text)
@@ -265,9 +274,7 @@ def test_an_address_without_credentials() -> None:
 
 
 class TestEnds:
-    @pytest.mark.parametrize(
-        ("status", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("FAILED", 2)]
-    )
+    @pytest.mark.parametrize(("status", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("FAILED", 2)])
     def test_the_runs_own_code(self, status: str, code: int) -> None:
         assert exit_code("s-1", JobEnd(status, code, None, "")) == code
 
