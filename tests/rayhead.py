@@ -18,6 +18,7 @@ from pathlib import Path
 
 MARK = "STYLEBATCH_TEST_RAY"
 """The environment variable that all processes of a test's Ray have."""
+SCRIPTS = sysconfig.get_path("scripts")
 OBJECT_STORE_BYTES = 80 * 2**20
 SECONDS_TO_START = 90
 
@@ -40,11 +41,13 @@ class RayProcesses:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = kept | {
             "HOME": str(folder / "home"),
+            "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
             "RAY_USAGE_STATS_ENABLED": "0",
             MARK: self._mark,
             **environment,
         }
         """Of programs that belong to this cluster's user."""
+        self._nodes: list[subprocess.Popen[bytes]] = []
 
     def start(self, name: str, options: Sequence[str], within: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """Run ``ray start`` with these options until it is killed.
@@ -56,7 +59,7 @@ class RayProcesses:
         """
         command = [
             *within,
-            str(Path(sysconfig.get_path("scripts")) / "ray"),
+            str(Path(SCRIPTS) / "ray"),
             *("start", "--block", "--disable-usage-stats"),
             f"--object-store-memory={OBJECT_STORE_BYTES}",
             # The ports of other clusters on this machine stay theirs.
@@ -64,7 +67,7 @@ class RayProcesses:
             *options,
         ]
         with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
+            node = subprocess.Popen(
                 command,
                 cwd=self.folder,
                 env=self.environment,
@@ -73,6 +76,8 @@ class RayProcesses:
                 stderr=log,
                 start_new_session=True,
             )
+        self._nodes.append(node)
+        return node
 
     def log(self, name: str) -> str:
         """The end of what a node printed."""
@@ -88,6 +93,8 @@ class RayProcesses:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"processes of a test's Ray do not die: {found}")
             time.sleep(0.1)
+        for node in self._nodes:
+            node.wait()
 
 
 def marked_processes(mark: str) -> Iterator[int]:

@@ -40,7 +40,11 @@ LONGEST_PAUSE = 16.0
 """Seconds between two of them, at most; the first pauses are shorter."""
 OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Variables that Ray's client obeys before the address that it is given."""
-CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+CHATTY = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 """Loggers that tell of uploads and connections."""
 
 FAILURES = (OSError, RuntimeError, aiohttp.ClientError)
@@ -162,7 +166,7 @@ class ClusterJobs:
         ]
 
     def _start(self, submission_id: str, submission: Submission) -> bool:
-        """Whether it was started; if not, the id is taken, by another or by this very call that had no answer."""
+        """Whether it was started; if not, the id is taken, by another or by this call without an answer."""
         try:
             with _runtime_environment(submission) as environment:
                 self._jobs.submit_job(
