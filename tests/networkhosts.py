@@ -27,9 +27,11 @@ class Hosts:
 
     Args:
         names: Of the hosts, at most 10 letters each.
+        maker: The id of the process that makes them.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], maker: int) -> None:
+        self._maker = maker
         self.addresses = {name: f"10.213.0.{number}" for number, name in enumerate(names, 1)}
         """By name."""
 
@@ -44,15 +46,15 @@ class Hosts:
         self._ip(SWITCH, "link set bridge up")
         for name, address in self.addresses.items():
             self._add(name)
-            peer = f"peer name {name} netns {_namespace(SWITCH)}"
-            _run(f"link add eth0 netns {_namespace(name)} type veth {peer}")
+            peer = f"peer name {name} netns {self._namespace(SWITCH)}"
+            _run(f"link add eth0 netns {self._namespace(name)} type veth {peer}")
             self._ip(SWITCH, f"link set {name} master bridge up")
             self._ip(name, f"address add {address}/24 dev eth0")
             self._ip(name, "link set eth0 up")
 
     def within(self, name: str) -> list[str]:
         """What stands before a command that runs on a host."""
-        return [_program(), "netns", "exec", _namespace(name)]
+        return [_program(), "netns", "exec", self._namespace(name)]
 
     def cut_off(self, name: str) -> None:
         """Take a host's cable out of the switch."""
@@ -62,12 +64,20 @@ class Hosts:
         """Put it in again."""
         self._ip(SWITCH, f"link set {name} up")
 
+    def processes(self, name: str, title: bytes) -> set[int]:
+        """The ids of a host's processes whose command line begins so."""
+        processes = map(int, _run(f"netns pids {self._namespace(name)}").split())
+        return {process for process in processes if _command_line(process).startswith(title)}
+
     def _add(self, name: str) -> None:
-        _run(f"netns add {_namespace(name)}")
+        _run(f"netns add {self._namespace(name)}")
         self._ip(name, "link set lo up")
 
+    def _namespace(self, name: str) -> str:
+        return f"stylebatch-{self._maker}-{name}"
+
     def _ip(self, name: str, command: str) -> None:
-        _run(f"-n {_namespace(name)} {command}")
+        _run(f"-n {self._namespace(name)} {command}")
 
 
 @contextmanager
@@ -78,13 +88,13 @@ def running_hosts(names: Sequence[str]) -> Iterator[Hosts]:
         NoHostsError: They cannot be made here.
     """
     remove_abandoned()
-    hosts = Hosts(names)
     try:
+        hosts = Hosts(names, os.getpid())
         hosts.make()
         yield hosts
     finally:
-        for name in (*names, SWITCH):
-            _remove(_namespace(name))
+        for namespace in namespaces_of(os.getpid()):
+            _remove(namespace)
 
 
 def remove_abandoned() -> None:
@@ -104,8 +114,11 @@ def _existing() -> list[str]:
     return sorted(path.name for path in NAMESPACES.iterdir()) if NAMESPACES.exists() else []
 
 
-def _namespace(name: str) -> str:
-    return f"stylebatch-{os.getpid()}-{name}"
+def _command_line(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _remove(namespace: str) -> None:

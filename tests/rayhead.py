@@ -70,7 +70,7 @@ class RayProcesses:
             node = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=self.environment,
+                env=self.environment | {"RAY_AUTH_MODE": "token"},  # only a head finds its token by itself
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -80,8 +80,8 @@ class RayProcesses:
         return node
 
     def log(self, name: str) -> str:
-        """The end of what a node printed."""
-        return (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
+        """What the nodes of this name printed."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def end(self) -> None:
         """Kill every process with the mark, also those that others start while they die."""
@@ -179,7 +179,7 @@ def _wait_for_dashboard(address: str, node: subprocess.Popen[bytes], processes: 
     deadline = time.monotonic() + SECONDS_TO_START
     while not _answers(address):
         if node.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"Ray did not start in {SECONDS_TO_START} s:\n{processes.log('head')}")
+            raise RuntimeError(f"Ray did not start in {SECONDS_TO_START} s:\n{processes.log('head')[-3000:]}")
         time.sleep(0.5)
 
 

@@ -1,5 +1,6 @@
 """The command ``submit``: what a cluster is asked for, what is refused before, and what is said."""
 
+import argparse
 import shlex
 import shutil
 import socket
@@ -12,6 +13,7 @@ import pytest
 from scriptedjobs import ScriptedJobs, details
 
 from stylebatch.cli import main
+from stylebatch.cli.submitting import add_submit, typed_options
 from stylebatch.cluster import submitter
 
 WORDS = ["submit", "s3://bucket/pairs.parquet", "-o", "s3://bucket/out"]
@@ -244,3 +246,30 @@ def test_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
     assert f"no Ray dashboard answers at {address}" in refused(capsys, *WORDS, "--address", address)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--many=a b", "--many=--c"],
+        ["--switch", "--no-both", "--other=auto"],
+        ["--both", "--number=007"],
+    ],
+)
+def test_options_are_typed_again_as_they_were(words: list[str]) -> None:
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--output", "-o")
+        parser.add_argument("--many", action="append", default=[])
+        parser.add_argument("--switch", action="store_true")
+        parser.add_argument("--both", action=argparse.BooleanOptionalAction)
+        parser.add_argument("--number", "-n", type=int)
+        parser.add_argument("--other", type=lambda text: None, default="x")
+
+    parser = argparse.ArgumentParser()
+    add_submit(parser.add_subparsers(), add)
+    options = parser.parse_args(["submit", "-oout", *words])
+    assert sorted(typed_options(options, ())) == sorted(["--output=out", *words])
+    assert sorted(typed_options(options, ("output", "both"))) == sorted(
+        word for word in words if not word.endswith("both")
+    )

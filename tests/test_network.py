@@ -2,26 +2,30 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from faultchecks import output_problems, part_rows
+from faultcluster import WORKER_TITLE
 from inmemory import picture_bytes
-from networkhosts import REQUIRED, Hosts, NoHostsError, namespaces_of, running_hosts
+from networkhosts import REQUIRED, Hosts, NoHostsError, namespaces_of, remove_abandoned, running_hosts
 from rayhead import RayProcesses
 
-PAIRS = 40
-UNIT = 8
+PAIRS = 20
+UNIT = 4
 RAY_PORT = 6379
-PATIENCE = 60
+PATIENCE = 150
+"""Seconds; a quiet machine needs a tenth of it for the longest step."""
 QUICK_TO_NOTICE = {
     # A host that is silent for some seconds is lost; with Ray's own settings it takes much longer.
     "RAY_health_check_period_ms": "500",
@@ -74,16 +78,15 @@ class Cluster:
         own = [f"--node-ip-address={self._hosts.addresses[name]}", f"--temp-dir={self._ray.folder}/{name}"]
         return self._ray.start(name, [*role, *own], self._hosts.within(name))
 
-    def wait_until_started(self, name: str, times: int = 1) -> None:
-        """Wait until ``ray start`` has said so often that all is well."""
-        wait_until(
-            lambda: self._ray.log(name).count("Ray runtime started") >= times, lambda: self._ray.log(name)
-        )
+    def wait_until_started(self, name: str) -> None:
+        """Wait until ``ray start`` has said that all is well."""
+        log = partial(self._ray.log, name)
+        wait_until(lambda: "Ray runtime started" in log(), lambda: log()[-3000:])
 
     def run(self, manifest: Path, output: Path, log: Path) -> "subprocess.Popen[bytes]":
         """Start a driver on the head's host."""
         words = ["run", str(manifest), "--output", str(output), "--address", self.address, "--workers=2"]
-        words += ["--device=cpu", f"--unit-size={UNIT}", "--set=size=64", "--set=iterations=30"]
+        words += ["--device=cpu", f"--unit-size={UNIT}", "--batch=1", "--set=size=48", "--set=iterations=20"]
         words += ["--set=tolerance=0", "--set=start=content"]
         with log.open("wb") as file:
             return subprocess.Popen(
@@ -93,6 +96,21 @@ class Cluster:
                 stdout=file,
                 stderr=file,
             )
+
+
+@contextmanager
+def paused(hosts: Hosts, name: str) -> Iterator[None]:
+    """Let the workers of a host stand still until the block ends."""
+    workers = hosts.processes(name, WORKER_TITLE)
+    assert workers
+    send(workers, signal.SIGSTOP)
+    yield
+    send(workers, signal.SIGCONT)
+
+
+def send(processes: set[int], number: signal.Signals) -> None:
+    for process in processes:
+        os.kill(process, number)
 
 
 def wait_until(happens: Callable[[], bool], words: Callable[[], str], seconds: float = PATIENCE) -> None:
@@ -117,6 +135,19 @@ def write_job(folder: Path) -> tuple[Path, list[str]]:
     return folder / "pairs.parquet", pair_ids
 
 
+def test_what_a_killed_test_left_is_removed(hosts: Hosts) -> None:
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    other = Hosts(["gone"], killed.pid)
+    other.make()
+    left = subprocess.Popen([*other.within("gone"), "sleep", "600"])
+    remove_abandoned()
+    assert namespaces_of(killed.pid) == []
+    assert left.wait(10) == -signal.SIGKILL
+    assert len(namespaces_of(os.getpid())) == len(hosts.addresses) + 1
+
+
+@pytest.mark.timeout(600)
 def test_a_host_that_is_cut_off_and_comes_back(hosts: Hosts, ray: RayProcesses, tmp_path: Path) -> None:
     manifest, pair_ids = write_job(tmp_path)
     output, log = tmp_path / "out", tmp_path / "log"
@@ -134,16 +165,23 @@ def test_a_host_that_is_cut_off_and_comes_back(hosts: Hosts, ray: RayProcesses, 
     def words() -> str:
         return log.read_text(errors="replace")[-4000:]
 
-    wait_until(lambda: images() >= 4, words)
-    hosts.cut_off("far")
-    wait_until(lambda: "is replaced" in words(), words)
-    before = images()
-    wait_until(lambda: images() > before, words)  # the other host goes on meanwhile
-    assert driver.poll() is None, f"the job was over before the host came back:\n{words()}"
-    hosts.connect("far")
-    nodes["far"].wait(PATIENCE)  # it learns that it was given up; whoever watches over it starts it again
-    cluster.start("far")
-    cluster.wait_until_started("far", times=2)
+    def wait_for_more(count: int) -> None:
+        wait_until(lambda: driver.poll() is not None or images() > count, words)
+        assert driver.poll() is None, f"the job is over already:\n{words()}"
+
+    wait_for_more(3)
+    lost = hosts.processes("far", WORKER_TITLE)
+    send(lost, signal.SIGSTOP)  # what it is at shall be for another to do, though the disk is in reach
+    with paused(hosts, "near"):  # else a fast machine would end the job before the loss is noticed
+        hosts.cut_off("far")
+        wait_until(lambda: "is replaced" in words(), words)
+    wait_for_more(images())
+    with paused(hosts, "near"):
+        hosts.connect("far")
+        nodes["far"].wait(PATIENCE)  # it learns that it was given up; whoever watches over it starts it again
+        send(lost & hosts.processes("far", WORKER_TITLE), signal.SIGKILL)
+        cluster.start("far")
+        wait_for_more(images())  # made there, since nobody else works
 
     assert driver.wait(PATIENCE) == 0, words()
     text = log.read_text()

@@ -74,14 +74,16 @@ def typed_options(options: argparse.Namespace, without: Sequence[str]) -> Iterat
     """The options that were given, as they can be typed again, but for those without a place there."""
     for action in options.actions:
         value = getattr(options, action.dest)
-        if not action.option_strings or action.dest in without or value == action.default:
-            continue
-        name = action.option_strings[0]
-        name = next((text for text in action.option_strings if text.startswith("--")), name)
-        if action.nargs == 0:
-            yield name
-        else:
-            yield from (f"{name}={text}" for text in (value if isinstance(value, list) else [value]))
+        if action.option_strings and action.dest not in without and value != action.default:
+            name = _long_name(action, value)
+            values = value if isinstance(value, list) else [value]
+            yield from [name] if action.nargs == 0 else (f"{name}={text}" for text in values)
+
+
+def _long_name(action: argparse.Action, value: Any) -> str:
+    """``--name``, or ``--no-name`` where an option that has both was given so."""
+    names = [text for text in action.option_strings if text.startswith("--")]
+    return names[-1] if isinstance(action, argparse.BooleanOptionalAction) and not value else names[0]
 
 
 def submit(options: argparse.Namespace) -> int:
