@@ -130,7 +130,7 @@ def test_shared_folders(cluster: Cluster, folder: Path) -> None:
             "--output 'out': the cluster cannot write to a folder",
         ),
         ([*WORDS, "--set=weights=./w.bin"], "/w.bin', a file of this machine, which the cluster cannot see"),
-        (["submit", "near.parquet", "-o", "s3://bucket/o"], "near.parquet: row 0: content is '/"),
+        (["submit", "near.parquet", "-o", "s3://bucket/o"], "near.parquet: row 0: content is 'a.png'"),
         (["submit", "gone.parquet", "-o", "s3://bucket/o"], "gone.parquet: there is no such file"),
         ([*WORDS, "--recipe=gone.yaml"], "gone.yaml"),
         ([*WORDS, "--set=style_wieght=1"], "did you mean style_weight?"),

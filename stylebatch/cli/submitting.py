@@ -124,7 +124,7 @@ def _submission(options: argparse.Namespace) -> Any:
     shared.check_recipe(recipe)
     recipe_option, recipe_file = _recipe_file(options, shared)
     return make_submission(
-        _manifest(options, recipe, shared),
+        _manifest(options, shared),
         output,
         recipe,
         [*recipe_option, *typed_options(options, (*OWN, *REPLACED)), *recipe_settings(recipe)],
@@ -146,7 +146,7 @@ def _recipe_file(options: argparse.Namespace, shared: Any) -> tuple[list[str], M
     return [f"--recipe={RECIPE_NAME}"], {RECIPE_NAME: uri}
 
 
-def _manifest(options: argparse.Namespace, recipe: Any, shared: Any) -> Any:
+def _manifest(options: argparse.Namespace, shared: Any) -> Any:
     """Where the cluster finds the manifest; one of this machine is checked, to be taken there."""
     from stylebatch.cluster.submission import TravellingManifest, travelling
     from stylebatch.manifest import open_manifest
@@ -157,7 +157,7 @@ def _manifest(options: argparse.Namespace, recipe: Any, shared: Any) -> Any:
     if shared.sees(uri):
         return TravellingManifest(uri, uri, {})
     manifest = open_manifest(UriStore(), uri)
-    shared.check_rows(manifest, recipe)
+    shared.check_rows(manifest)
     return travelling(manifest)
 
 

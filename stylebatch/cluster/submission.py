@@ -12,8 +12,10 @@ from stylebatch.cluster.options import DEFAULT_GRACE
 from stylebatch.errors import ClusterError, JobError, JobStoppedError, ManifestError
 from stylebatch.job import DEFAULT_UNIT_SIZE
 from stylebatch.manifest import Manifest
+from stylebatch.manifest.rows import Row, recipe_columns
+from stylebatch.manifest.schema import readable_columns
 from stylebatch.objectstore import is_s3, join_uri, resolve_uri
-from stylebatch.pairs import LOCATION_FIELDS, Pair
+from stylebatch.pairs import LOCATION_FIELDS
 from stylebatch.quoting import MAX_LOCATION, has_credentials, quoted
 from stylebatch.recipe import Recipe
 
@@ -80,17 +82,25 @@ class SharedFolders:
             if not self.sees(uri):
                 raise JobError(f"{field} is {quoted(uri, MAX_LOCATION)}, {_OUT_OF_SIGHT}")
 
-    def check_rows(self, manifest: Manifest, recipe: Recipe) -> None:
+    def _sees_from_anywhere(self, text: str) -> bool:
+        """Whether a location that is not on S3 means the same in whatever folder the manifest lies."""
+        return text.startswith(("/", "file:")) and self.sees(resolve_uri(text))
+
+    def check_rows(self, manifest: Manifest) -> None:
         """Refuse a manifest that travels to the cluster, but names files that do not.
 
+        What else may be wrong with its rows, the run says.
+
         Raises:
-            ManifestError: A row names one, or is not what a manifest allows.
+            ManifestError: A row names one.
+            StorageError: What a row names is no location.
         """
-        for pair in manifest.pairs(recipe):
-            for column, uri in _pair_locations(pair):
-                if not self.sees(uri):
+        columns = recipe_columns(readable_columns(manifest.schema))
+        for row in manifest.rows():
+            for column, text in _row_locations(row, columns):
+                if not is_s3(text) and not self._sees_from_anywhere(text):
                     raise ManifestError(
-                        f"{manifest.uri}: row {pair.row}: {column} is {quoted(uri, MAX_LOCATION)}, "
+                        f"{manifest.uri}: row {row.number}: {column} is {quoted(text, MAX_LOCATION)}, "
                         f"{_OUT_OF_SIGHT}"
                     )
 
@@ -108,11 +118,13 @@ def _recipe_locations(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield field, value
 
 
-def _pair_locations(pair: Pair) -> Iterator[tuple[str, str]]:
-    if pair.content is not None:
-        yield "content", pair.content
-    yield from (("style", style) for style in pair.styles)
-    yield from _recipe_locations(pair.recipe)
+def _row_locations(row: Row, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
+    if row.content is not None:
+        yield "content", row.content
+    yield from (("style", style) for style in row.styles if style is not None)
+    for field, value in zip(columns, row.overrides, strict=True):
+        if value is not None and value not in LOCATION_FIELDS.get(field, (value,)):
+            yield field, value
 
 
 def recipe_settings(recipe: Recipe) -> list[str]:
