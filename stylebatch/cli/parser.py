@@ -12,6 +12,7 @@ from stylebatch.cli.figures import add_figure
 from stylebatch.cli.reporting import add_describe, add_similarity, add_verify
 from stylebatch.cli.running import demo, run
 from stylebatch.cli.status import add_status
+from stylebatch.cli.submitting import add_submit
 from stylebatch.recipe import PRESETS
 
 
@@ -26,7 +27,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.set_defaults(is_resumable=False)
     parser.add_argument("--version", action="version", version=f"stylebatch {stylebatch.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_run, _add_stylize, _add_manifest, add_design, _add_validate, _add_show):
+    _add_run(commands)
+    add_submit(commands, _add_run_options)
+    for add in (_add_stylize, _add_manifest, add_design, _add_validate, _add_show):
         add(commands)
     for add in (add_status, add_figure, add_describe, add_verify, add_similarity):
         add(commands)
@@ -37,6 +40,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_run(commands: Any) -> None:
     parser = commands.add_parser("run", help="run the pairs of a manifest", description=run.__doc__)
+    _add_run_options(parser)
+    parser.set_defaults(command=run, is_resumable=True)
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "manifest", metavar="MANIFEST", help="a Parquet file or a folder of them, local or s3://"
     )
@@ -53,7 +61,6 @@ def _add_run(commands: Any) -> None:
     again.add_argument(
         "--restart", action="store_true", help="delete the results in OUT and start over; never the default"
     )
-    parser.set_defaults(command=run, is_resumable=True)
 
 
 def _add_picture_limit(parser: argparse.ArgumentParser) -> None:
