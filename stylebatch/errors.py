@@ -61,6 +61,12 @@ class ClusterError(StylebatchError):
     stops_job = True
 
 
+class MetadataError(StylebatchError):
+    """A machine's metadata service does not answer, or not as it should."""
+
+    can_retry = True
+
+
 class PictureError(StylebatchError):
     """Bytes that are not a usable picture; the pair that needs them fails."""
 

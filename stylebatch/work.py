@@ -21,7 +21,7 @@ class Task:
     attempt: int = 1
     """1 for the first."""
     has_checkpoint: bool = False
-    """Whether an earlier attempt may have stored where it stood."""
+    """Whether another run of the pair may have stored where it stood, or even have committed the pair."""
 
 
 @dataclass(frozen=True)

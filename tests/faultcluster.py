@@ -48,8 +48,7 @@ class KillableCluster:
     def workers(self) -> Iterator[int]:
         """The process ids of the workers (actors of stylebatch) on the nodes."""
         for node in self._nodes:
-            for raylet in node.all_processes["raylet"]:
-                yield from (child for child in _children(raylet.process.pid) if _is_worker(child))
+            yield from child_workers(node)
 
     def shutdown(self) -> None:
         """Kill everything."""
@@ -83,3 +82,9 @@ def _is_worker(process: int) -> bool:
         return Path(f"/proc/{process}/cmdline").read_bytes().startswith(WORKER_TITLE)
     except OSError:
         return False
+
+
+def child_workers(node: Any) -> list[int]:
+    """The process ids of the workers (actors of stylebatch) on a node of ``ray.cluster_utils.Cluster``."""
+    raylets = [raylet.process.pid for raylet in node.all_processes.get("raylet", [])]
+    return [child for raylet in raylets for child in _children(raylet) if _is_worker(child)]

@@ -18,6 +18,7 @@ from stylebatch.cli import main
 from stylebatch.cluster import driver
 from stylebatch.cluster.options import RunOptions
 from stylebatch.cluster.progress import Observer, Progress
+from stylebatch.cluster.scaling import WorkerLimits
 from stylebatch.errors import (
     ClusterError,
     CredentialsError,
@@ -95,12 +96,14 @@ class TestRun:
         self, folder: Path, library: Library, capsys: pytest.CaptureFixture[str]
     ) -> None:
         arguments = ["--workers", "3", "--address", "auto", "--device", "gpu", "--batch", "4"]
+        arguments += ["--gpus-per-worker", "0.5"]
         arguments += ["--unit-size", "7", "--max-pixels", "1000", "--stall-timeout", "90"]
         arguments += ["--checkpoint-seconds", "0", "--grace", "2.5", "--retry-failed"]
         assert main(["run", "pairs.parquet", "--output", "out", *arguments]) == 0
         ((job, store, options),) = library.calls
         assert options == RunOptions(
             workers=3,
+            gpus_per_worker=0.5,
             address="auto",
             device="gpu",
             largest_batch=4,
@@ -127,6 +130,28 @@ class TestRun:
         ((job, _, options),) = library.calls
         assert options == RunOptions() == RunOptions(max_pixels=DEFAULT_MAX_PIXELS)
         assert (job.output, job.unit_size) == ("s3://bucket/out", 256)
+
+    @pytest.mark.parametrize(
+        ("text", "workers"),
+        [("auto", None), ("1", 1), ("2:8", WorkerLimits(2, 8)), ("4:4", WorkerLimits(4, 4))],
+    )
+    def test_workers_are_a_number_or_a_range(
+        self, folder: Path, library: Library, text: str, workers: int | WorkerLimits | None
+    ) -> None:
+        assert main(["run", "pairs.parquet", "-o", "out", "--workers", text]) == 0
+        assert library.calls[-1][2].workers == workers
+
+    @pytest.mark.parametrize("text", ["0", "0:3", "3:2", "2:", ":2", "1:2:3", "two", "1.5", "-1", ""])
+    def test_what_is_neither_is_said(self, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main(["run", "pairs.parquet", "-o", "out", f"--workers={text}"])
+        assert f"{text!r} is not auto, a whole number of 1 or more, or MIN:MAX" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("text", ["0", "-0.5", "1.5", "2", "nan", "half", "0.001"])
+    def test_a_worker_has_a_gpu_or_a_part_of_one(self, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main(["run", "pairs.parquet", "-o", "out", f"--gpus-per-worker={text}"])
+        assert f"{text!r} is not a number from 0.01 to 1" in capsys.readouterr().err
 
     def test_the_help_tells_the_defaults(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit, match="0"):

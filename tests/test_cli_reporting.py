@@ -236,7 +236,7 @@ class TestDevices:
     def test_threads_are_those_of_a_worker_here(
         self, cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from stylebatch.cluster.fleet import Resources, plan_fleet
+        from stylebatch.cluster.plans import Resources, plan_fleet
 
         monkeypatch.setattr(devices.os, "cpu_count", lambda: cores)
         assert devices.threads_of_a_worker() == threads

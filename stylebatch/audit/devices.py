@@ -7,7 +7,7 @@ import torch
 from stylebatch.errors import JobError
 
 THREADS_OF_A_WORKER = 4
-"""Where there are so many cores; as :mod:`stylebatch.cluster.fleet`, which knows Ray, divides a machine."""
+"""Where there are so many cores; as :mod:`stylebatch.cluster.plans` divides a machine."""
 
 
 def torch_device(wanted: str) -> str:

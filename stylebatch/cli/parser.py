@@ -13,6 +13,8 @@ from stylebatch.cli.reporting import add_describe, add_similarity, add_verify
 from stylebatch.cli.running import demo, run
 from stylebatch.cli.status import add_status
 from stylebatch.cli.submitting import add_submit
+from stylebatch.cli.watching import add_watch_spot
+from stylebatch.cluster.scaling import LEAST_GPUS, MOST_GPUS, WorkerLimits
 from stylebatch.recipe import PRESETS
 
 
@@ -34,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     for add in (add_status, add_figure, add_describe, add_verify, add_similarity):
         add(commands)
     add_features(commands, _add_worker_options)
+    add_watch_spot(commands, _seconds)
     _add_demo(commands)
     return parser
 
@@ -70,7 +73,15 @@ def _add_picture_limit(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_worker_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=_positive, metavar="N", help="default: by GPUs, or by cores")
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="N; MIN:MAX, as the cluster has room; auto (default): by GPUs or cores, more as machines join",
+    )
+    parser.add_argument(
+        "--gpus-per-worker", type=_gpu_share, metavar="X", help="below 1, workers share a GPU (1)"
+    )
     parser.add_argument(
         "--address", metavar="RAY", help="a Ray cluster (auto, host:port); default: Ray on this machine"
     )
@@ -181,3 +192,26 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
     return seconds
+
+
+def _workers(text: str) -> int | WorkerLimits | None:
+    """``auto``, ``N`` or ``MIN:MAX``."""
+    least, colon, most = text.partition(":")
+    try:
+        if text == "auto":
+            return None
+        return WorkerLimits(_positive(least), _positive(most)) if colon else _positive(text)
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not auto, a whole number of 1 or more, or MIN:MAX with 1 <= MIN <= MAX"
+        ) from error
+
+
+def _gpu_share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not LEAST_GPUS <= share <= MOST_GPUS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {LEAST_GPUS} to {MOST_GPUS:g}")
+    return share

@@ -7,15 +7,20 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from stylebatch.cluster.connecting import connected, one_line
+from stylebatch.cluster.departures import Step
 from stylebatch.cluster.ending import Ending, noting_signals
 from stylebatch.cluster.events import batch_dispatched, worker_lost
-from stylebatch.cluster.fleet import Fleet, Member, Resources, connected, has_died, one_line, plan_fleet
+from stylebatch.cluster.fleet import Fleet, has_died
 from stylebatch.cluster.lookahead import LookAhead
+from stylebatch.cluster.members import Member
 from stylebatch.cluster.options import DEFAULT_OPTIONS, RunOptions
+from stylebatch.cluster.plans import Resources, plan_run
 from stylebatch.cluster.progress import Observer, Progress
 from stylebatch.cluster.publisher import PartPublisher
 from stylebatch.cluster.schedule import BATCHES_PER_WORKER, Backlog, Candidate
 from stylebatch.cluster.settlement import Settlement
+from stylebatch.cluster.tail import Tail
 from stylebatch.cluster.watching import Watcher, Watchers, watching
 from stylebatch.cluster.worker import WorkerSettings
 from stylebatch.errors import JobStoppedError, StylebatchError
@@ -36,6 +41,8 @@ TICK = 0.5
 """Seconds between two looks at the workers when nothing ends."""
 DEPTH_PER_WORKER = 32
 """Pairs that wait for each worker, so that some can share a forward pass or a style."""
+MOST_HEADERS = 1024
+"""Content images whose first bytes are being read at a time, or wait for that."""
 
 
 def run_job(
@@ -80,7 +87,7 @@ def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, watchers: W
         ending = Ending()
         # In this order, because ray.init replaces the handler of SIGTERM.
         with connected(options.address) as resources, noting_signals(ending):
-            fleet = _start_fleet(job, opened, options, resources)
+            fleet = _make_fleet(job, opened, options, resources)
             _Run(job, opened, book, fleet, tasks, options, watchers, ending).to_the_end()
     else:
         rows, tally = job.manifest.num_rows, book.tally
@@ -93,10 +100,10 @@ def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, watchers: W
     return book.tally
 
 
-def _start_fleet(
+def _make_fleet(
     job: Job, opened: OpenedOutput, options: RunOptions, resources: Resources
 ) -> Fleet[Candidate]:
-    plan = plan_fleet(resources, options.workers, options.device)
+    plan = plan_run(resources, options)
     settings = WorkerSettings(
         store=opened.store,
         layout=job.layout,
@@ -133,10 +140,10 @@ class _Run:
         self._ending = ending
         self._backlog = Backlog()
         self._settlement = Settlement(job, opened.store, book, self._backlog, self._tell)
+        self._tail = Tail(fleet, self._settlement.second_runs, opened.is_conditional)
         self._publisher = PartPublisher(job, opened.store, opened.lease, self._tell)
-        self._depth = DEPTH_PER_WORKER * fleet.plan.workers
         self._lookahead = LookAhead(
-            tasks, opened.store, self._depth, fleet.plan.is_gpu, options.largest_batch
+            tasks, opened.store, MOST_HEADERS, fleet.plan.is_gpu, options.largest_batch
         )
         self._notices = opened.notices  # others add to it as they look at the output
         self._started: float | None = None
@@ -160,11 +167,20 @@ class _Run:
             self._publisher.close()
 
     def _is_finished(self) -> bool:
-        return self._lookahead.is_exhausted and not self._backlog and not self._fleet.references
+        """Whether every row has ended. Runs of pairs that have ended otherwise may still be under way."""
+        is_idle = self._lookahead.is_exhausted and not self._backlog and not self._fleet.owners
+        return is_idle or not self._rows_left
+
+    @property
+    def _rows_left(self) -> int:
+        """Rows that have not ended, as far as the output has been looked at."""
+        return self._job.manifest.num_rows - self._book.tally.ended
 
     def _step(self) -> None:
         self._lease.check()
         self._fleet.poll()
+        for member in self._fleet.scale(self._rows_left):
+            self._backlog.forget(member.handle)
         self._refill()
         self._dispatch()
         self._attend()
@@ -173,6 +189,8 @@ class _Run:
         """Look after what is under way."""
         self._collect()
         self._replace_stalled()
+        self._attend_departures()
+        self._end_losers()
         self._publish()
         self._report()
 
@@ -185,7 +203,7 @@ class _Run:
         self._fleet.ask_for_checkpoints()
         running = self._fleet.running
         deadline = time.monotonic() + self._options.grace
-        while time.monotonic() < deadline and not set(running).isdisjoint(self._fleet.references):
+        while time.monotonic() < deadline and not self._fleet.owners.keys().isdisjoint(running):
             self._lease.check()
             self._attend()
         self._publisher.finish()
@@ -196,55 +214,60 @@ class _Run:
         )
 
     def _refill(self) -> None:
-        room = self._depth - len(self._backlog)
+        room = DEPTH_PER_WORKER * self._fleet.size - len(self._backlog)
         if room > 0 and not self._lookahead.is_exhausted:
-            is_starved = not self._backlog and not self._fleet.references
+            is_starved = not self._backlog and not self._fleet.owners
             for candidate in self._lookahead.take(room, timeout=TICK if is_starved else 0):
                 self._backlog.add(candidate)
 
     def _dispatch(self) -> None:
         """Give every worker that can take one a batch: first those that have none."""
-        ready = [member for member in self._fleet.members if member.info is not None]
+        ready = [member for member in self._fleet.members if member.takes_work]
         if ready and self._started is None:
             self._started = time.monotonic()
+        size = self._fleet.size
         for held in range(BATCHES_PER_WORKER):
             for member in ready:
-                if len(member.batches) == held and self._may_have_more(member):
-                    self._give(member)
+                if len(member.batches) == held and self._may_have_more(member, size):
+                    self._give(member, size)
+        if self._lookahead.is_exhausted and not self._backlog:
+            self._tail.repeat(ready)
 
-    def _may_have_more(self, member: Member[Candidate]) -> bool:
+    def _may_have_more(self, member: Member[Candidate], size: int) -> bool:
         """An idle worker may. A busy one may where enough is left for all, and it has no suspect."""
         if not member.batches:
             return True
         if any(candidate.is_suspect for candidate in member.candidates):
             return False
-        return not self._lookahead.is_exhausted or len(self._backlog) >= len(self._fleet.members)
+        return not self._lookahead.is_exhausted or len(self._backlog) >= size
 
-    def _give(self, member: Member[Candidate]) -> None:
-        batch = self._backlog.take(member.handle, len(self._fleet.members), is_idle=not member.batches)
+    def _give(self, member: Member[Candidate], size: int) -> None:
+        batch = self._backlog.take(member.handle, size, is_idle=not member.batches)
         if batch:
             member.give(batch, time.monotonic())
             self._tell(batch_dispatched(member.progress, batch))
 
     def _collect(self) -> None:
-        references = self._fleet.references
-        if not references:
+        owners = self._fleet.owners
+        if not owners:
             time.sleep(TICK / 10)  # workers are starting, or headers are being read
-            return
-        done, _ = ray.wait(references, timeout=TICK)
-        for reference in done:
-            if reference in self._fleet.references:  # a worker's death takes all its batches at once
-                self._collect_batch(self._fleet.owner(reference), reference)
+        for reference in _ended([*owners]):
+            if reference in owners[reference].batches:  # a worker's death takes all its batches at once
+                self._collect_batch(owners[reference], reference)
 
     def _collect_batch(self, member: Member[Candidate], reference: Any) -> None:
         try:
             outcomes = ray.get(reference)
         except RayTaskError as error:
-            self._settlement.crash(member.batches.pop(reference), error.cause or error)
+            batch, _ = member.take_back(reference, time.monotonic())
+            self._settlement.crash(batch, error.cause or error)
         except RayError as error:
             self._replace(member, has_died(member, error), one_line(error))
         else:
-            self._settlement.outcomes(member.batches.pop(reference), outcomes)
+            batch, seconds = member.take_back(reference, time.monotonic())
+            if seconds is not None:
+                self._tail.durations.add(seconds)
+            self._settlement.outcomes(batch, outcomes)
 
     def _replace_stalled(self) -> None:
         for member in self._fleet.stalled():
@@ -253,6 +276,9 @@ class _Run:
     def _replace(self, member: Member[Candidate], has_died: bool, reason: str) -> None:
         """Put another worker in the place of one that is lost, and let its pairs wait again."""
         assert member.info is not None, "only a worker that is ready has batches"
+        if member.leaves is not None:
+            self._let_go(member)
+            return
         lost = member.candidates
         self._backlog.forget(member.handle)
         self._fleet.replace(member)
@@ -263,6 +289,35 @@ class _Run:
         self._tell(worker_lost(member.progress, lost, reason))
         self._settlement.loss(lost, has_died, reason)
 
+    def _attend_departures(self) -> None:
+        """What workers of machines that leave have goes on while there is time, and then elsewhere."""
+        for member, step in self._fleet.departing():
+            if step is Step.CHECKPOINT:
+                self._fleet.ask_for_checkpoint(member)
+            elif step is Step.LET_GO:
+                self._let_go(member)
+
+    def _let_go(self, member: Member[Candidate]) -> None:
+        """End a worker whose machine leaves; its pairs wait for another, and are charged with nothing."""
+        host, process = member.place
+        taken = self._release(member)
+        waiting = f"; its {len(taken)} pairs wait for another" if taken else ""
+        self._notices.append(
+            f"the machine {host} leaves the cluster: a worker there (process {process}) is let go{waiting}"
+        )
+        self._settlement.hand_over(taken)
+
+    def _end_losers(self) -> None:
+        for member in self._tail.losers():
+            self._release(member)
+
+    def _release(self, member: Member[Candidate]) -> list[Candidate]:
+        """End a worker and do without its place; the pairs that it had."""
+        taken = member.candidates
+        self._backlog.forget(member.handle)
+        self._fleet.release(member)
+        return taken
+
     def _publish(self) -> None:
         for unit, rows in self._book.take_complete():
             self._publisher.submit(unit, rows)
@@ -270,7 +325,7 @@ class _Run:
 
     def _report(self) -> None:
         tally = self._book.tally
-        sources = (self._notices, self._fleet.notices, self._settlement.notices)
+        sources = (self._notices, self._fleet.notices, self._settlement.notices, self._tail.notices)
         notices = tuple(notice for source in sources for notice in source)
         for source in sources:
             source.clear()
@@ -281,7 +336,13 @@ class _Run:
                 failed=tally.failed,
                 new=self._settlement.new_pictures,
                 seconds=0.0 if self._started is None else time.monotonic() - self._started,
-                workers=tuple(member.progress for member in self._fleet.members),
+                workers=tuple(member.progress for member in self._fleet.shown),
                 notices=notices,
             )
         )
+
+
+def _ended(references: list[Any]) -> list[Any]:
+    """The batches that have ended: waits for the first, and takes all that are there by then."""
+    done = references and ray.wait(references, timeout=TICK)[0]
+    return ray.wait(references, num_returns=len(references), timeout=0)[0] if done else []

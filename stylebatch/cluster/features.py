@@ -14,11 +14,15 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from stylebatch.cluster.connecting import connected, one_line
+from stylebatch.cluster.departures import Step
 from stylebatch.cluster.ending import Ending, noting_signals
 from stylebatch.cluster.feature_output import Failures, FeatureOutput
 from stylebatch.cluster.feature_worker import FeatureWorker, FeatureWorkerSettings, PartTask
-from stylebatch.cluster.fleet import Fleet, Member, Resources, connected, has_died, one_line, plan_fleet
+from stylebatch.cluster.fleet import Fleet, has_died
+from stylebatch.cluster.members import Member
 from stylebatch.cluster.options import DEFAULT_OPTIONS, RunOptions
+from stylebatch.cluster.plans import Resources, plan_run
 from stylebatch.cluster.progress import Observer, Progress
 from stylebatch.cluster.schedule import MOST_DEATHS, MOST_LOSSES
 from stylebatch.errors import JobStoppedError, StylebatchError
@@ -152,15 +156,14 @@ def _measure(
     ending = Ending()
     # In this order, because ray.init replaces the handler of SIGTERM.
     with connected(options.address) as resources, noting_signals(ending):
-        fleet = _start_fleet(request, store, options, resources, len(tasks))
+        fleet = _make_fleet(request, store, options, resources)
         _Run(fleet, tasks, tally, options, observe, ending).to_the_end()
 
 
-def _start_fleet(
-    request: FeatureRequest, store: ObjectStore, options: RunOptions, resources: Resources, parts: int
+def _make_fleet(
+    request: FeatureRequest, store: ObjectStore, options: RunOptions, resources: Resources
 ) -> Fleet[WaitingPart]:
-    plan = plan_fleet(resources, options.workers, options.device)
-    plan = dataclasses.replace(plan, workers=min(plan.workers, parts))
+    plan = plan_run(resources, options)
     settings = FeatureWorkerSettings(
         store=store,
         features=request.settings,
@@ -197,10 +200,11 @@ class _Run:
     def to_the_end(self) -> None:
         """Work until every part is stored."""
         try:
-            while self._waiting or self._fleet.references:
+            while left := len(self._waiting) + len(self._fleet.owners):
                 if self._ending.reason:
                     self._wind_down()
                 self._fleet.poll()
+                self._fleet.scale(left)
                 self._dispatch()
                 self._attend()
         except RayError as error:
@@ -215,6 +219,9 @@ class _Run:
         self._collect()
         for member in self._fleet.stalled():
             self._replace(member, True, f"no progress for {self._options.stall_timeout:g} s")
+        for member, step in self._fleet.departing():
+            if step is Step.LET_GO:
+                self._let_go(member)
         self._report()
 
     def _wind_down(self) -> None:
@@ -224,7 +231,7 @@ class _Run:
             JobStoppedError: Always.
         """
         deadline = time.monotonic() + self._options.grace
-        while self._fleet.references and time.monotonic() < deadline:
+        while self._fleet.owners and time.monotonic() < deadline:
             self._attend()
         ended = self._tally.measured + self._tally.failed
         raise JobStoppedError(
@@ -234,29 +241,29 @@ class _Run:
 
     def _dispatch(self) -> None:
         for member in self._fleet.members:
-            if member.info is not None and not member.batches and self._waiting:
+            if member.takes_work and not member.batches and self._waiting:
                 self._started = self._started or time.monotonic()
                 member.give([self._waiting.popleft()], time.monotonic())
 
     def _collect(self) -> None:
-        references = self._fleet.references
-        if not references:
+        owners = self._fleet.owners
+        if not owners:
             time.sleep(TICK / 10)  # workers are starting
             return
-        done, _ = ray.wait(references, timeout=TICK)
+        done, _ = ray.wait(list(owners), timeout=TICK)
         for reference in done:
-            self._collect_part(self._fleet.owner(reference), reference)
+            self._collect_part(owners[reference], reference)
 
     def _collect_part(self, member: Member[WaitingPart], reference: Any) -> None:
         try:
             (outcome,) = ray.get(reference)
         except RayTaskError as error:
-            (part,) = member.batches.pop(reference)
+            (part,), _ = member.take_back(reference, time.monotonic())
             self._crash(part, error.cause or error)
         except RayError as error:
             self._replace(member, has_died(member, error), one_line(error))
         else:
-            del member.batches[reference]
+            member.take_back(reference, time.monotonic())
             self._tally.count(outcome.images, outcome.failures)
             self._tally.new += outcome.images
 
@@ -269,6 +276,9 @@ class _Run:
     def _replace(self, member: Member[WaitingPart], has_died: bool, reason: str) -> None:
         """Put another worker in the place of one that is lost, and let its part wait again."""
         assert member.info is not None, "only a worker that is ready has parts"
+        if member.leaves is not None:
+            self._let_go(member)
+            return
         lost = member.candidates
         self._fleet.replace(member)
         self._notices.append(
@@ -276,6 +286,14 @@ class _Run:
         )
         for part in lost:
             self._again(part, has_died, reason)
+
+    def _let_go(self, member: Member[WaitingPart]) -> None:
+        """End a worker whose machine leaves; its part waits for another, and is charged with nothing."""
+        taken = member.candidates
+        self._fleet.release(member)
+        self._waiting.extend(taken)
+        if taken:
+            self._notices.append("a machine leaves the cluster: the part of a worker there waits for another")
 
     def _again(self, part: WaitingPart, is_charged: bool, reason: str) -> None:
         """Let a part wait for another attempt, unless it has had its share of them.
@@ -303,7 +321,7 @@ class _Run:
                 failed=tally.failed,
                 new=tally.new,
                 seconds=0.0 if self._started is None else time.monotonic() - self._started,
-                workers=tuple(member.progress for member in self._fleet.members),
+                workers=tuple(member.progress for member in self._fleet.shown),
                 notices=notices,
             )
         )

@@ -1,208 +1,42 @@
-"""The workers: Ray started or joined, actors made, watched and replaced."""
+"""The workers: actors made, watched, replaced, and let go."""
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Collection, Iterator
+from typing import Any, Generic
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayError
 
-from stylebatch.cluster.progress import WorkerProgress
-from stylebatch.cluster.worker import Worker, WorkerInfo
+from stylebatch.cluster.connecting import leaving_machines, live_nodes, one_line
+from stylebatch.cluster.departures import TIME_UNTOLD, Step, next_step
+from stylebatch.cluster.members import GivenType, Member
+from stylebatch.cluster.plans import FleetPlan
+from stylebatch.cluster.scaling import after_giving_up, wanted_places
+from stylebatch.cluster.worker import Worker
 from stylebatch.errors import ClusterError, StylebatchError
 from stylebatch.work import Activity
 
-THREADS_PER_WORKER = 4
-"""Cores of a CPU worker, where there are so many."""
 PATIENCE = "10000"
 """How often a thread of torch looks for work (GNU OpenMP) before it sleeps: about half a millisecond.
 
 With the default of 300,000, threads that share their cores with other programs wait at each operation for one
 that is not running, and an evaluation takes many times as long."""
 CALLS_AT_ONCE = 4
-"""Two batches, a question about its activity, and its preparation."""
+"""Two batches, a question about its activity, and its preparation or the wish for a checkpoint."""
 MOST_START_FAILURES = 3
 """Workers in a row that may fail to become ready in one place."""
 NODE_DIED = "its node has died"
 """What Ray says of a worker that went down with its machine before it was ready: nobody's fault."""
-OBJECT_STORE_BYTES = 100 * 2**20
-"""For an embedded Ray: nothing large travels through it."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What Ray has."""
-
-    cores: tuple[int, ...]
-    """Processor cores of each machine."""
-    gpus: int
-    """GPUs of all."""
-
-    @property
-    def cpus(self) -> int:
-        """Processor cores of all machines."""
-        return sum(self.cores)
-
-    def most_threads(self, workers: int) -> int:
-        """The most threads that so many workers can have each; 0 if there is no place for all.
-
-        A worker is on one machine, so machines whose cores it does not use up are no help to the others.
-        """
-        fits = (
-            threads for threads in range(max(self.cores, default=0), 0, -1) if self._fit(threads) >= workers
-        )
-        return next(fits, 0)
-
-    def _fit(self, threads: int) -> int:
-        return sum(cores // threads for cores in self.cores)
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[Resources]:
-    """Start an embedded Ray, or join the cluster at an address, until the block ends.
-
-    Args:
-        address: None starts one on this machine; else what ``ray.init`` takes (``auto``, ``host:port``).
-
-    Raises:
-        ClusterError: There is no cluster at the address.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    try:
-        if address is None:
-            # Ray would start workers of its own choice, which ours, with an environment of theirs, never use.
-            os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-            ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
-        else:
-            ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        where = (
-            f"no Ray cluster at {address} answers (for one that asks for a token, set RAY_AUTH_MODE=token, "
-            "with the token in ~/.ray/auth_token)"
-            if address
-            else "Ray does not start here"
-        )
-        raise ClusterError(f"{where}: {str(error).splitlines()[0]}") from error
-    try:
-        machines = [node["Resources"] for node in _live_nodes()]
-        cores = tuple(int(machine.get("CPU", 0)) for machine in machines)
-        yield Resources(cores, sum(int(machine.get("GPU", 0)) for machine in machines))
-    finally:
-        ray.shutdown()
-
-
-@dataclass(frozen=True)
-class FleetPlan:
-    """How many workers there are, and of what kind."""
-
-    workers: int
-    """Actors."""
-    threads: int
-    """Torch threads of each, and the cores that Ray reserves for it."""
-    is_gpu: bool
-    """Whether each has a GPU."""
-
-
-def plan_fleet(resources: Resources, workers: int | None, device: str = "auto") -> FleetPlan:
-    """One worker for each GPU; without GPUs, one for every :data:`THREADS_PER_WORKER` cores of a machine.
-
-    Args:
-        resources: What Ray has.
-        workers: How many the user wants; None decides.
-        device: ``gpu``, ``cpu``, or ``auto``: GPUs if Ray has any now. A cluster that starts its GPU machines
-            on demand has none before there is work: ``gpu`` asks for them.
-
-    Raises:
-        ClusterError: There are fewer cores than workers.
-    """
-    if device == "gpu" or (device == "auto" and resources.gpus):
-        count = workers or max(1, resources.gpus)
-        if device == "auto" and count > resources.gpus:
-            raise ClusterError(
-                f"{count} workers need a GPU each, but Ray has {resources.gpus}; give fewer --workers, "
-                "--device cpu, or --device gpu if the cluster starts its GPU machines on demand"
-            )
-        threads = min(THREADS_PER_WORKER, resources.most_threads(count))
-        return FleetPlan(count, max(1, threads), is_gpu=True)
-    count = workers or sum(max(1, cores // THREADS_PER_WORKER) for cores in resources.cores if cores) or 1
-    if count > resources.cpus:
-        raise ClusterError(
-            f"--workers {count} needs as many processor cores, but Ray has {resources.cpus}; give fewer, or "
-            "--device gpu if the cluster starts its GPU machines on demand"
-        )
-    return FleetPlan(count, resources.most_threads(count), is_gpu=False)
-
-
-class Given(Protocol):
-    """What a worker is given, as the driver keeps it; the worker sees the task alone."""
-
-    @property
-    def task(self) -> Any:
-        """What is to be done."""
-        ...
-
-
-GivenType = TypeVar("GivenType", bound=Given)
-"""Candidates where pairs are made, parts where features are measured."""
-
-
-@dataclass
-class Member(Generic[GivenType]):
-    """A worker as the driver sees it."""
-
-    handle: Any
-    """The Ray actor."""
-    preparing: Any
-    """The reference to its :class:`WorkerInfo`."""
-    start_failures: int = 0
-    """Workers before it in its place that did not become ready, in a row."""
-    info: WorkerInfo | None = None
-    """None until it is ready."""
-    batches: dict[Any, list[GivenType]] = field(default_factory=dict)
-    """What it was given, by the reference to the outcomes; the one that is running comes first."""
-    activity: Activity = field(default_factory=lambda: Activity("starting"))
-    """As it said last."""
-    asking: Any = None
-    """The reference to its next :class:`Activity`."""
-    moved: float | None = None
-    """When it last did something new, by the driver's clock; None before Ray has found a place for it."""
-
-    @property
-    def candidates(self) -> list[GivenType]:
-        """All pairs that it has."""
-        return [candidate for batch in self.batches.values() for candidate in batch]
-
-    @property
-    def progress(self) -> WorkerProgress:
-        """For those who watch."""
-        info = self.info or WorkerInfo("", 0, "", "")
-        return WorkerProgress(info.host, info.process, info.device, self.activity)
-
-    def note(self, activity: Activity, now: float) -> None:
-        """Learn what it is doing."""
-        if activity != self.activity or self.moved is None:
-            self.moved = now
-        self.activity = activity
-
-    def give(self, batch: list[GivenType], now: float) -> None:
-        """Hand it a batch."""
-        if not self.batches:
-            self.moved = now
-        self.batches[self.handle.run.remote([candidate.task for candidate in batch])] = batch
-
-    def has_stalled(self, now: float, timeout: float) -> bool:
-        """Whether it has something to do and has not moved for so many seconds."""
-        is_busy = bool(self.batches) or self.info is None
-        return is_busy and self.moved is not None and now - self.moved > timeout
+ASKS_PER_SECOND = 200
+"""Questions to all workers about their activity; each takes some of the driver's time."""
+LOOK_EVERY = 1.0
+"""Seconds between two questions which machines are about to leave."""
 
 
 class Fleet(Generic[GivenType]):
-    """A fixed number of places for workers; one that dies is replaced.
+    """Places for workers, more or fewer as there is work; a worker that dies is replaced.
 
+    The actors belong to this process: when it dies, Ray ends them and forgets those that wait for a machine.
     A place is given up after :data:`MOST_START_FAILURES` workers in a row that did not become ready.
 
     Args:
@@ -217,16 +51,52 @@ class Fleet(Generic[GivenType]):
     ) -> None:
         self.plan = plan
         self.notices: list[str] = []
+        self.members: list[Member[GivenType]] = []
+        self._limits = plan.limits
+        self._given_up = 0
+        self._has_been_ready = False
         self._settings = settings
         self._actor = actor
         self._stall_timeout = stall_timeout
-        self.members: list[Member[GivenType]] = [self._start() for _ in range(plan.workers)]
+        self._leaving: dict[str, float] = {}
+        self._next_look = 0.0
+
+    @property
+    def size(self) -> int:
+        """How many share the work: those that have a place, and those whom the user wants in any case."""
+        placed = sum(member.is_placed for member in self.members)
+        return max(1, placed, min(self._limits.least, len(self.members)))
+
+    @property
+    def shown(self) -> list[Member[GivenType]]:
+        """The workers that one who watches should see: not those beyond the least that have no place."""
+        placed = [member for member in self.members if member.is_placed]
+        waiting = [member for member in self.members if not member.is_placed]
+        return placed + waiting[: max(0, self._limits.least - len(placed))]
+
+    def scale(self, pairs_left: int) -> list[Member[GivenType]]:
+        """Have as many workers as there is work for; see :func:`~stylebatch.cluster.scaling.wanted_places`.
+
+        Args:
+            pairs_left: Pairs, or parts of a collection, that have not ended.
+
+        Returns:
+            The workers that were let go.
+        """
+        staying = [member for member in self.members if member.leaves is None]
+        placed = sum(member.is_placed for member in staying)
+        missing = wanted_places(self._limits, placed, pairs_left) - len(staying)
+        self.members += [self._start() for _ in range(missing)]
+        released = _dispensable(staying)[: max(0, -missing)]
+        for member in released:
+            self.release(member)
+        return released
 
     def _start(self, start_failures: int = 0) -> Member[GivenType]:
         threads = str(self.plan.threads)
         actor: Any = ray.remote(self._actor).options(
             num_cpus=self.plan.threads,
-            num_gpus=1 if self.plan.is_gpu else 0,
+            num_gpus=self.plan.gpus,
             max_concurrency=CALLS_AT_ONCE,
             runtime_env={
                 "env_vars": {
@@ -240,38 +110,54 @@ class Fleet(Generic[GivenType]):
         return Member(handle, handle.prepare.remote(), start_failures)
 
     def poll(self) -> None:
-        """Learn which workers have become ready and what each is doing.
+        """Learn which workers have become ready, what each is doing, and which machines are about to leave.
 
         Raises:
             StylebatchError: No worker becomes ready; it is what the last one said.
         """
-        for member in list(self.members):
-            self._ask(member)
-            if member.info is None:
-                self._poll_start(member)
+        now = time.monotonic()
+        self._hear(now)
+        for member in self.members:
+            self._ask(member, now)
+        self._look_after_starts(now)
+        if now >= self._next_look:
+            self._next_look = now + LOOK_EVERY
+            self._look_for_departures(now)
 
-    def _ask(self, member: Member[GivenType]) -> None:
-        if member.asking is None:
-            member.asking = member.handle.activity.remote()
-        elif ray.wait([member.asking], timeout=0)[0]:
-            activity = _answer(member.asking)
-            member.asking = None
+    def _hear(self, now: float) -> None:
+        """Learn what the workers have answered."""
+        asked = {member.asking: member for member in self.members if member.asking is not None}
+        for reference in _there(asked):
+            activity = _answer(reference)
+            asked[reference].asking = None
             if activity is not None:
-                member.note(activity, time.monotonic())
+                asked[reference].note(activity, now)
 
-    def _poll_start(self, member: Member[GivenType]) -> None:
-        if ray.wait([member.preparing], timeout=0)[0]:
-            try:
-                member.info = ray.get(member.preparing)
-                member.start_failures = 0
-            except RayError as error:
-                if NODE_DIED in str(error):
-                    self.replace(member, member.start_failures)
-                else:
-                    self._after_start_failure(member, _start_error(error))
-        elif member.has_stalled(time.monotonic(), self._stall_timeout):
-            reason = f"it did not become ready within {self._stall_timeout:g} s"
-            self._after_start_failure(member, ClusterError(f"a worker cannot start: {reason}"))
+    def _ask(self, member: Member[GivenType], now: float) -> None:
+        """Ask a worker for its activity, unless it has just been asked: the more workers, the less often."""
+        if member.asking is None and now - member.asked >= len(self.members) / ASKS_PER_SECOND:
+            member.asking, member.asked = member.handle.activity.remote(), now
+
+    def _look_after_starts(self, now: float) -> None:
+        starting = {member.preparing: member for member in self.members if member.info is None}
+        for reference in _there(starting):
+            self._after_start(starting.pop(reference))
+        for member in starting.values():
+            if member.has_stalled(now, self._stall_timeout):
+                reason = f"it did not become ready within {self._stall_timeout:g} s"
+                self._after_start_failure(member, ClusterError(f"a worker cannot start: {reason}"))
+
+    def _after_start(self, member: Member[GivenType]) -> None:
+        try:
+            member.info = ray.get(member.preparing)
+        except RayError as error:
+            if NODE_DIED in str(error):
+                self.replace(member, member.start_failures)
+            else:
+                self._after_start_failure(member, _start_error(error))
+        else:
+            member.start_failures = 0
+            self._has_been_ready = True
 
     def _after_start_failure(self, member: Member[GivenType], error: StylebatchError) -> None:
         """Try again in the same place, a few times; without any place left, give up."""
@@ -281,17 +167,26 @@ class Fleet(Generic[GivenType]):
             return
         if len(self.members) == 1:
             raise error
-        ray.kill(member.handle)
-        self.members.remove(member)
+        self.release(member)
+        self._given_up += 1
+        places = len(self.members)
+        self._limits = after_giving_up(self._limits, places, self._given_up, self._has_been_ready)
         self.notices.append(
             f"{failures} workers in a row could not start, the last: {one_line(error)}; "
-            f"the run goes on with one worker less ({len(self.members)})"
+            f"the run goes on with one worker less ({places})"
         )
 
     def replace(self, member: Member[GivenType], start_failures: int = 0) -> None:
         """Start another worker in the place of one that is of no use any more."""
+        place = self.members.index(member)
+        self.release(member)
+        self.members.insert(place, self._start(start_failures))
+
+    def release(self, member: Member[GivenType]) -> None:
+        """End a worker, and do without its place; what it had is the caller's business."""
         ray.kill(member.handle)
-        self.members[self.members.index(member)] = self._start(start_failures)
+        member.batches.clear()
+        self.members.remove(member)
 
     def stalled(self) -> list[Member[GivenType]]:
         """The workers that have work and have made no progress for too long."""
@@ -300,20 +195,37 @@ class Fleet(Generic[GivenType]):
             member for member in self.members if member.info and member.has_stalled(now, self._stall_timeout)
         ]
 
+    def _look_for_departures(self, now: float) -> None:
+        for machine, seconds_left in leaving_machines().items():
+            leaves = now + (TIME_UNTOLD if seconds_left is None else seconds_left)
+            self._leaving[machine] = min(leaves, self._leaving.get(machine, leaves))
+        for member in self.members:
+            if member.info is not None:
+                member.leaves = self._leaving.get(member.info.machine)
+
+    def departing(self) -> Iterator[tuple[Member[GivenType], Step]]:
+        """What is to be done now with workers of machines that leave; it is taken as done."""
+        now = time.monotonic()
+        for member in list(self.members):
+            if member.leaves is not None:
+                step = next_step(member.leaves - now, member.checkpoints, is_idle=not member.batches)
+                member.checkpoints += step is Step.CHECKPOINT
+                yield member, step
+
+    def ask_for_checkpoint(self, member: Member[GivenType]) -> None:
+        """Let a worker store where it stands; nobody waits for it."""
+        member.handle.checkpoint_soon.remote()
+
     def ask_for_checkpoints(self) -> None:
         """Let every worker store where it stands; nobody waits for it."""
         for member in self.members:
             if member.batches:
-                member.handle.checkpoint_soon.remote()
-
-    def owner(self, reference: Any) -> Member[GivenType]:
-        """Who was given the batch with this reference."""
-        return next(member for member in self.members if reference in member.batches)
+                self.ask_for_checkpoint(member)
 
     @property
-    def references(self) -> list[Any]:
-        """Of all batches that are under way."""
-        return [reference for member in self.members for reference in member.batches]
+    def owners(self) -> dict[Any, Member[GivenType]]:
+        """Who was given each batch that is under way, by the reference to its outcomes."""
+        return {reference: member for member in self.members for reference in member.batches}
 
     @property
     def running(self) -> list[Any]:
@@ -321,23 +233,26 @@ class Fleet(Generic[GivenType]):
         return [next(iter(member.batches)) for member in self.members if member.batches]
 
 
+def _dispensable(members: list[Member[GivenType]]) -> list[Member[GivenType]]:
+    """Those that have no work, those that are missed least first: without a place, starting, ready."""
+    idle = [member for member in members if not member.batches]
+    return sorted(idle, key=lambda member: (member.is_placed, member.info is not None))
+
+
 def has_died(member: Member[Any], error: RayError) -> bool:
     """Whether a worker's process died on a machine that lives on.
 
     Ray says of a worker that was lost with its machine that it is unavailable, and knows more only later.
     """
-    machines = {node["NodeID"] for node in _live_nodes()}
+    machines = {node["NodeID"] for node in live_nodes()}
     machine = member.info and member.info.machine
     return machine in machines and not isinstance(error, ActorUnavailableError)
 
 
-def _live_nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def one_line(error: object) -> str:
-    """The beginning of a message, without line breaks."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _there(references: Collection[Any]) -> list[Any]:
+    """Those whose value, or error, is there."""
+    asked = list(references)
+    return list(ray.wait(asked, num_returns=len(asked), timeout=0)[0]) if asked else []
 
 
 def _answer(reference: Any) -> Activity | None:

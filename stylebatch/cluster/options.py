@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stylebatch.cluster.scaling import WorkerLimits
 from stylebatch.pictures import DEFAULT_MAX_PIXELS
 
 DEFAULT_STALL_TIMEOUT = 600.0
@@ -13,8 +14,11 @@ DEFAULT_GRACE = 30.0
 class RunOptions:
     """What :func:`stylebatch.cluster.driver.run_job` may be told."""
 
-    workers: int | None = None
-    """How many; None is one for each GPU, or by the processor's cores."""
+    workers: int | WorkerLimits | None = None
+    """How many, or from how many to how many; None is one for each GPU, or by the processor's cores, and more
+    as machines join a cluster."""
+    gpus_per_worker: float = 1.0
+    """Where GPUs do the work; below 1, workers share one."""
     address: str | None = None
     """A Ray cluster; None starts Ray on this machine."""
     device: str = "auto"

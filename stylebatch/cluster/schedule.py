@@ -138,6 +138,11 @@ def isolated(candidate: Candidate) -> Candidate:
     return replace(_again(candidate), is_suspect=True)
 
 
+def moved(candidate: Candidate) -> Candidate:
+    """The candidate for another run of the same attempt, by another worker: nothing is wrong with it."""
+    return replace(candidate, task=replace(candidate.task, has_checkpoint=True), passed_over=0)
+
+
 def after_loss(lost: list[Candidate], has_died: bool) -> Iterator[Candidate]:
     """The pairs that a lost worker had, for another attempt.
 

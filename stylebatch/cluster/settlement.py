@@ -10,9 +10,11 @@ from stylebatch.cluster.schedule import (
     after_loss,
     is_poison,
     isolated,
+    moved,
     retried,
     should_retry,
 )
+from stylebatch.cluster.stragglers import SecondRuns
 from stylebatch.errors import JobError, OutputConflictError
 from stylebatch.job import Job, UnitBook, committed_row, store_failure
 from stylebatch.layout import Row
@@ -21,13 +23,18 @@ from stylebatch.work import Outcome, Task, failed_row
 
 
 class Settlement:
-    """Turns what workers report into ended rows in the book, or into candidates in the backlog."""
+    """Turns what workers report into ended rows in the book, or into candidates in the backlog.
+
+    Of a pair that runs twice, only the run that decides counts; see
+    :class:`~stylebatch.cluster.stragglers.SecondRuns`.
+    """
 
     def __init__(
         self, job: Job, store: ObjectStore, book: UnitBook, backlog: Backlog, tell: Tell = nobody
     ) -> None:
         self.new_pictures = 0
         self.notices: list[str] = []
+        self.second_runs = SecondRuns()
         self._job = job
         self._store = store
         self._book = book
@@ -40,16 +47,22 @@ class Settlement:
         candidates = {candidate.task.pair.row: candidate for candidate in batch}
         for outcome in outcomes:
             self.notices += outcome.notices
-            self._settle(candidates[outcome.task.pair.row], outcome)
+            if not self.second_runs.is_won(outcome.task.pair.row):
+                self._settle(candidates[outcome.task.pair.row], outcome)
 
     def _settle(self, candidate: Candidate, outcome: Outcome) -> None:
         row = outcome.row or self._committed_row(outcome.task)
         if outcome.stops_job:
             raise JobError(f"{outcome.task.pair.pair_id}: {row['error']}")
+        if not self._decides(candidate, has_picture=row["status"] == "ok"):
+            return
         if should_retry(candidate, outcome):
             self._backlog.add(retried(candidate))
         else:
             self._end(outcome.task, row)
+
+    def _decides(self, candidate: Candidate, has_picture: bool = False) -> bool:
+        return self.second_runs.decides(candidate.task.pair.row, has_picture)
 
     def _committed_row(self, task: Task) -> Row:
         try:
@@ -60,6 +73,8 @@ class Settlement:
     def crash(self, batch: Sequence[Candidate], cause: BaseException) -> None:
         """An exception that nobody expected: those that shared a batch run again alone."""
         for candidate in batch:
+            if not self._decides(candidate):
+                continue
             if len(batch) > 1:
                 self._backlog.add(isolated(candidate))
                 continue
@@ -70,10 +85,18 @@ class Settlement:
     def loss(self, lost: list[Candidate], has_died: bool, reason: str) -> None:
         """A worker died or hung with the pairs that it had, or was lost with its machine."""
         for candidate in after_loss(lost, has_died):
+            if not self._decides(candidate):
+                continue
             if is_poison(candidate):
                 self._give_up(candidate, reason)
             else:
                 self._backlog.add(candidate)
+
+    def hand_over(self, taken: Sequence[Candidate]) -> None:
+        """A worker was let go because its machine leaves: what it had is charged with nothing."""
+        for candidate in taken:
+            if self._decides(candidate):
+                self._backlog.add(moved(candidate))
 
     def _give_up(self, candidate: Candidate, reason: str) -> None:
         what = (

@@ -29,6 +29,8 @@ class OpenedOutput:
     """What the finished units come to."""
     notices: list[str] = field(default_factory=list)
     """What the user should be told; :func:`~stylebatch.job.pending_tasks` adds to it as it looks at units."""
+    is_conditional: bool = True
+    """Whether conditional puts hold what they promise there: of two runs of a pair, only the first counts."""
 
     @property
     def finished(self) -> frozenset[int]:
@@ -52,7 +54,8 @@ def open_output(
         JobError: The output belongs to another job, is of another format, or is damaged.
     """
     notices = []
-    if not store.has_conditional_puts(job.output):
+    is_conditional = store.has_conditional_puts(job.output)
+    if not is_conditional:
         store = store.unconditional()
         notices.append(
             f"the storage of {job.output} has no conditional puts, so nothing is atomic there: of two "
@@ -62,7 +65,7 @@ def open_output(
     lease = Lease.take(store, job.layout)
     try:
         notices += sweep(store, [job.output], DRIVER_LEFTOVER_SECONDS)
-        opened = _claim(job, store, lease, notices, restart)
+        opened = replace(_claim(job, store, lease, notices, restart), is_conditional=is_conditional)
         return opened if opened.is_new else _look_over(job, opened, retry_failed)
     except BaseException:
         lease.release()

@@ -111,18 +111,17 @@ class BatchRunner:
         return outcomes
 
     def _load(self, task: Task) -> PairUnderWay | Outcome:
-        """A pair's pictures, unless it needs no work: an attempt whose fate was unknown may have ended it."""
-        is_repeated = task.attempt > 1
-        may_have_checkpoint = is_repeated or task.has_checkpoint
-        if is_repeated and is_committed(self._store, self._layout, task.unit, task.pair):
-            return self._conclude(Outcome(task), may_have_checkpoint)
+        """A pair's pictures, unless it needs no work: a run whose fate was unknown may have ended it."""
+        has_run = task.attempt > 1 or task.has_checkpoint
+        if has_run and is_committed(self._store, self._layout, task.unit, task.pair):
+            return self._conclude(Outcome(task), may_have_checkpoint=True)
         try:
             with self.meter.timed("fetch_seconds"):
                 loaded = self._fetch(task)
         except StylebatchError as error:
-            return self._conclude(failure(task, error), may_have_checkpoint)
+            return self._conclude(failure(task, error), may_have_checkpoint=has_run)
         self._monitor.advance()
-        return PairUnderWay(task, loaded, may_have_checkpoint)
+        return PairUnderWay(task, loaded, may_have_checkpoint=has_run)
 
     def _fetch(self, task: Task) -> LoadedPair:
         try:

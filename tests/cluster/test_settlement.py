@@ -151,3 +151,75 @@ def test_machines_that_vanish_cost_a_pair_nothing_but_are_counted(desk: Desk, ma
     assert losses == 10
     (example,) = desk.book.tally.error_examples["WorkerDied"]
     assert example == "p0: 10 workers were lost while they had this pair; the last: the node died"
+
+
+class TestSecondRuns:
+    """A pair that two workers have."""
+
+    @pytest.fixture
+    def twice(self, desk: Desk, make_candidate: Maker) -> Candidate:
+        desk.settlement.second_runs.begin(0)
+        return make_candidate(0)
+
+    def test_the_first_picture_counts_and_counts_once(self, desk: Desk, twice: Candidate) -> None:
+        for _ in range(2):
+            desk.settlement.outcomes([twice], [ok(twice.task)])
+        assert (desk.book.tally.ok, desk.settlement.new_pictures, len(desk.backlog)) == (1, 1, 0)
+
+    def test_the_loser_asks_the_storage_for_nothing(self, desk: Desk, twice: Candidate) -> None:
+        desk.settlement.outcomes([twice], [ok(twice.task)])
+        before = list(desk.store.operations)
+        desk.settlement.outcomes([twice], [Outcome(twice.task, None, notices=("the batch was halved",))])
+        assert desk.store.operations == before
+        assert desk.settlement.notices == ["the batch was halved"]
+
+    @pytest.mark.parametrize("can_retry", [False, True])
+    def test_an_error_of_one_run_waits_for_the_other(
+        self, desk: Desk, twice: Candidate, can_retry: bool
+    ) -> None:
+        desk.settlement.outcomes([twice], [failed(twice.task, can_retry=can_retry)])
+        assert (desk.book.tally.ended, len(desk.backlog)) == (0, 0)
+        assert not desk.store.calls("put")[1:]
+        desk.settlement.outcomes([twice], [ok(twice.task)])
+        assert (desk.book.tally.ok, desk.book.tally.failed) == (1, 0)
+
+    def test_an_error_of_both_is_the_pairs(self, desk: Desk, twice: Candidate) -> None:
+        for _ in range(2):
+            desk.settlement.outcomes([twice], [failed(twice.task)])
+        assert (desk.book.tally.ok, desk.book.tally.failed) == (0, 1)
+
+    @pytest.mark.parametrize("has_died", [False, True])
+    def test_a_worker_that_is_lost_over_one_run_is_not_charged(
+        self, desk: Desk, twice: Candidate, has_died: bool
+    ) -> None:
+        desk.settlement.loss([twice], has_died, "exit code 13")
+        assert len(desk.backlog) == 0
+        desk.settlement.loss([twice], has_died, "exit code 13")
+        (again,) = desk.waiting()
+        assert (again.deaths, again.losses, again.task.attempt) == (has_died, 1, 2)
+
+    def test_nor_is_an_unexpected_exception(self, desk: Desk, twice: Candidate) -> None:
+        desk.settlement.crash([twice], ZeroDivisionError("division by zero"))
+        assert (desk.book.tally.ended, len(desk.backlog)) == (0, 0)
+
+    def test_what_every_pair_would_meet_stops_the_job_all_the_same(
+        self, desk: Desk, twice: Candidate
+    ) -> None:
+        with pytest.raises(JobError, match="it is empty"):
+            desk.settlement.outcomes([twice], [failed(twice.task, stops_job=True)])
+
+    def test_what_a_machine_that_leaves_had_runs_on_elsewhere(self, desk: Desk, twice: Candidate) -> None:
+        desk.settlement.hand_over([twice])
+        assert len(desk.backlog) == 0
+        desk.settlement.hand_over([twice])
+        assert len(desk.waiting()) == 1
+
+
+def test_what_a_machine_that_leaves_had_is_charged_with_nothing(desk: Desk, make_candidate: Maker) -> None:
+    before = [make_candidate(0, deaths=1, losses=2, retries=1, attempt=4), make_candidate(1, is_suspect=True)]
+    desk.settlement.hand_over(before)
+    for old, new in zip(before, desk.waiting(), strict=True):
+        assert new.task.has_checkpoint  # and it may even have been committed
+        assert (new.task.attempt, new.deaths, new.losses, new.retries, new.is_suspect) == (
+            (old.task.attempt, old.deaths, old.losses, old.retries, old.is_suspect)
+        )
