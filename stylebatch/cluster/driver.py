@@ -18,7 +18,13 @@ from stylebatch.cluster.options import DEFAULT_OPTIONS, RunOptions
 from stylebatch.cluster.plans import Resources, plan_run
 from stylebatch.cluster.progress import Observer, Progress
 from stylebatch.cluster.publisher import PartPublisher
-from stylebatch.cluster.schedule import BATCHES_PER_WORKER, Backlog, Candidate
+from stylebatch.cluster.schedule import (
+    BATCHES_PER_WORKER,
+    Backlog,
+    Candidate,
+    look_ahead_depth,
+    may_have_another,
+)
 from stylebatch.cluster.settlement import Settlement
 from stylebatch.cluster.tail import Tail
 from stylebatch.cluster.watching import Watcher, Watchers, watching
@@ -39,10 +45,10 @@ from stylebatch.work import Task
 
 TICK = 0.5
 """Seconds between two looks at the workers when nothing ends."""
-DEPTH_PER_WORKER = 32
-"""Pairs that wait for each worker, so that some can share a forward pass or a style."""
 MOST_HEADERS = 1024
 """Content images whose first bytes are being read at a time, or wait for that."""
+WAIT_FOR_ONE_IN = 100
+"""Of so many batches under way, one must end before the driver looks again, or a tick pass."""
 
 
 def run_job(
@@ -214,7 +220,7 @@ class _Run:
         )
 
     def _refill(self) -> None:
-        room = DEPTH_PER_WORKER * self._fleet.size - len(self._backlog)
+        room = look_ahead_depth(self._fleet.size) - len(self._backlog)
         if room > 0 and not self._lookahead.is_exhausted:
             is_starved = not self._backlog and not self._fleet.owners
             for candidate in self._lookahead.take(room, timeout=TICK if is_starved else 0):
@@ -235,11 +241,12 @@ class _Run:
 
     def _may_have_more(self, member: Member[Candidate], size: int) -> bool:
         """An idle worker may. A busy one may where enough is left for all, and it has no suspect."""
-        if not member.batches:
-            return True
-        if any(candidate.is_suspect for candidate in member.candidates):
-            return False
-        return not self._lookahead.is_exhausted or len(self._backlog) >= size
+        return not member.batches or may_have_another(
+            has_suspect=any(candidate.is_suspect for candidate in member.candidates),
+            is_exhausted=self._lookahead.is_exhausted,
+            waiting=len(self._backlog),
+            workers=size,
+        )
 
     def _give(self, member: Member[Candidate], size: int) -> None:
         batch = self._backlog.take(member.handle, size, is_idle=not member.batches)
@@ -280,6 +287,7 @@ class _Run:
             self._let_go(member)
             return
         lost = member.candidates
+        member.batches.clear()
         self._backlog.forget(member.handle)
         self._fleet.replace(member)
         self._notices.append(
@@ -343,6 +351,10 @@ class _Run:
 
 
 def _ended(references: list[Any]) -> list[Any]:
-    """The batches that have ended: waits for the first, and takes all that are there by then."""
-    done = references and ray.wait(references, timeout=TICK)[0]
+    """The batches that have ended: waits for the first, of many for the first few, and takes all that are there.
+
+    Each look at a thousand batches takes milliseconds; behind each of them another one waits with its worker.
+    """
+    some = max(1, len(references) // WAIT_FOR_ONE_IN)
+    done = references and ray.wait(references, num_returns=some, timeout=TICK)[0]
     return ray.wait(references, num_returns=len(references), timeout=0)[0] if done else []

@@ -83,16 +83,28 @@ def _look_over(job: Job, opened: OpenedOutput, retry_failed: bool) -> OpenedOutp
     """Find out what earlier runs have done, and open units again whose failed rows are to run again."""
     store, check = opened.store, opened.lease.check
     ledger = read_ledger(job, store)
-    units = sorted(ledger.finished)
-    tallies = dict(zip(units, in_threads(lambda unit: part_tally(job, store, unit), units), strict=True))
+    tally, failing = _tallies(job, store, ledger)
     ledger = tidy(job, store, ledger, check)
-    if len(units) < len(job.units):
+    if len(ledger.finished) < len(job.units):
         check()
         store.delete(job.layout.success)  # of a job that was complete until somebody removed a part
     if retry_failed:
-        ledger = reopen_failed(job, store, ledger, tallies, check)
+        ledger = reopen_failed(job, store, ledger, failing, check)
     opened.notices.extend(sweep_leftovers(job, store, ledger))
-    tally = Tally()
-    for unit in sorted(ledger.finished):
-        tally.add(tallies[unit])
+    for unit, found in failing.items():
+        if unit in ledger.finished:
+            tally.add(found)
     return replace(opened, ledger=ledger, tally=tally)
+
+
+def _tallies(job: Job, store: ObjectStore, ledger: Ledger) -> tuple[Tally, dict[int, Tally]]:
+    """What all finished units without failed rows come to, and each of the others, in order of unit."""
+    whole, failing = Tally(), {}
+    units = sorted(ledger.finished)
+    found = in_threads(lambda unit: part_tally(job, store, unit), units)
+    for unit, tally in zip(units, found, strict=True):
+        if tally.failed:
+            failing[unit] = tally
+        else:
+            whole.add(tally)
+    return whole, failing

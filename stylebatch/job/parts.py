@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stylebatch.errors import JobError
@@ -25,8 +26,14 @@ def part_tally(job: Job, store: ObjectStore, unit: int) -> Tally:
     Raises:
         JobError: The part is damaged or of another format.
     """
-    tally = Tally()
-    for row in _read(job, store, job.layout.part(unit), unit, _COUNTED):
+    uri = job.layout.part(unit)
+    with _plain_errors(job, uri, unit):
+        table = _read(job, store, uri, unit, _COUNTED)
+        is_ok = pc.fill_null(pc.equal(table.column("status"), "ok"), False)
+        others = table.filter(pc.invert(is_ok)).to_pylist()
+    good = table.num_rows - len(others)
+    tally = Tally(ok=good, skipped=good)
+    for row in others:
         tally.count(row, is_new=False)
     return tally
 
@@ -39,7 +46,10 @@ def reopened_rows(
     Raises:
         JobError: The part is damaged or of another format.
     """
-    return _read(job, store, reopened_part(job.layout, unit), unit, columns)
+    uri = reopened_part(job.layout, unit)
+    with _plain_errors(job, uri, unit):
+        rows: list[dict[str, Any]] = _read(job, store, uri, unit, columns).to_pylist()
+    return rows
 
 
 def reopened_summary(job: Job, store: ObjectStore, unit: int) -> dict[str, dict[str, Any]]:
@@ -57,16 +67,14 @@ def reopened_unit(layout: Layout, uri: str) -> int | None:
     return layout.part_unit(join_uri(layout.results, uri.removeprefix(layout.reopened + "/")))
 
 
-def _read(job: Job, store: ObjectStore, uri: str, unit: int, columns: Sequence[str]) -> list[dict[str, Any]]:
-    with _plain_errors(job, uri, unit):
-        parquet = pq.ParquetFile(ObjectFile(store, uri), pre_buffer=True)
-        _check_format(parquet, job, uri, unit)
-        rows: list[dict[str, Any]] = parquet.read(list(columns), use_threads=False).to_pylist()
-    return rows
+def _read(job: Job, store: ObjectStore, uri: str, unit: int, columns: Sequence[str]) -> pa.Table:
+    parquet = pq.ParquetFile(ObjectFile(store, uri), pre_buffer=True)
+    _check_format(parquet, job, uri, unit)
+    return parquet.read(list(columns), use_threads=False)
 
 
 def _check_format(parquet: pq.ParquetFile, job: Job, uri: str, unit: int) -> None:
-    written = (parquet.schema_arrow.metadata or {}).get(_FORMAT)
+    written = (parquet.metadata.metadata or {}).get(_FORMAT)
     if written is None:
         raise JobError(f"{uri} was not written by stylebatch: it names no format; {_advice(job, unit)}")
     if written != str(FORMAT_VERSION).encode():
