@@ -10,6 +10,7 @@ from stylebatch.cli.designing import add_design
 from stylebatch.cli.features import add_features
 from stylebatch.cli.figures import add_figure
 from stylebatch.cli.reporting import add_describe, add_similarity, add_verify
+from stylebatch.cli.results import add_results
 from stylebatch.cli.running import demo, run
 from stylebatch.recipe import PRESETS
 
@@ -27,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (_add_run, _add_stylize, _add_manifest, add_design, _add_validate, _add_show):
         add(commands)
-    for add in (add_figure, add_describe, add_verify, add_similarity):
+    for add in (add_results, add_figure, add_describe, add_verify, add_similarity):
         add(commands)
     add_features(commands, _add_worker_options)
     _add_demo(commands)
@@ -45,6 +46,13 @@ def _add_run(commands: Any) -> None:
     _add_checkpoints(parser)
     parser.add_argument(
         "--unit-size", type=_positive, metavar="N", help="rows finished and published together (256)"
+    )
+    parser.add_argument(
+        "--no-merge",
+        dest="merge",
+        action="store_const",
+        const=False,
+        help="leave the results in one file for each unit; default: merge many into few at the end",
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--retry-failed", action="store_true", help="run the rows again that failed")

@@ -33,6 +33,8 @@ class RunOptions:
     """Throw away what the output holds and start over."""
     retry_failed: bool = False
     """Run the rows again that failed."""
+    merge: bool = True
+    """Merge the parts of results into a few files at the end, where that is worth it."""
 
 
 DEFAULT_OPTIONS = RunOptions()
