@@ -121,7 +121,7 @@ class Layout:
 
 
 def merged_name(first: int, last: int, generation: int) -> str:
-    """The name of a file with the rows of units from ``first`` to ``last``; so named, files are in order of row.
+    """The name of a file with the rows of units from ``first`` to ``last``; files are in order of row.
 
     Args:
         first: The smallest unit in it.

@@ -116,12 +116,13 @@ def _merge_all(output: Output, limits: MergeLimits) -> Merging:
             f"{output.layout.output} is not complete: {missing} of {len(output.units)} units have no results "
             "yet; run the job to its end, then merge"
         )
-    if not held.parts or (len(held.parts) == 1 and not held.files):
-        return Merging(0, len(held.files))
+    if len(held.parts) == 1 and not held.files:
+        return Merging(0, 0)
     notices: list[str] = []
-    after = _merge(output, held, limits, notices.append)
+    after = _merge(output, held, limits, notices.append) if held.parts else held
     output.check()
-    output.store.put(output.layout.success, encode_counts(merged_tally(after.files)))
+    # Also where nothing was left to merge: a merge that was killed may have left all but this.
+    output.store.put_if_absent(output.layout.success, encode_counts(merged_tally(after.files)))
     return Merging(len(held.parts), len(after.files), tuple(notices))
 
 

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -187,11 +187,13 @@ def later(store: MemoryStore) -> MemoryStore:
     return found
 
 
-def cuts(start: MemoryStore, runs: Callable[[Any], object]) -> Iterator[tuple[str, MemoryStore]]:
+def cuts(
+    start: MemoryStore, runs: Callable[[Any], object], kinds: Sequence[str] = KINDS
+) -> Iterator[tuple[str, MemoryStore]]:
     """What is left in the store after a run was hit at each of its calls, in each way."""
     whole = FaultyStore(later(start))
     runs(whole)
-    for kind, number in itertools.product(KINDS, range(whole.calls)):
+    for kind, number in itertools.product(kinds, range(whole.calls)):
         hit = later(start)
         faulty = FaultyStore(hit, number, kind)
         with suppress(Killed, StorageUnavailableError):
