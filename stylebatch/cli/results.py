@@ -33,7 +33,7 @@ def results(options: argparse.Namespace) -> int:
     query = Query(store, resolve_uri(options.folder), conditions, _columns(options))
     if destination:
         rows = export(store, _limited(query.tables(), options.limit), destination)
-        print(f"{destination}: {rows} rows, {len(query.columns)} columns")
+        print(f"{destination}: {_count(rows, 'row')}, {_count(len(query.columns), 'column')}")
         return ALL_OK
     limit = 0 if options.count else DEFAULT_LIMIT if options.limit is None else options.limit
     _show(query, limit)
@@ -115,11 +115,16 @@ def _merge(options: argparse.Namespace) -> int:
     merging = merge_output(UriStore(), resolve_uri(options.folder))
     for notice in merging.notices:
         print(f"Note: {notice}")
-    if not merging.parts:
-        print(f"Nothing to merge: the results are in {merging.files or 1} files already.")
+    files = _count(merging.files or 1, "file")
+    if merging.parts:
+        print(f"{_count(merging.parts, 'part')} merged; the results are in {files}.")
     else:
-        print(f"{merging.parts} parts merged; the results are in {merging.files} files.")
+        print(f"Nothing to merge: the results are in {files} already.")
     return ALL_OK
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def add_results(commands: Any) -> None:
