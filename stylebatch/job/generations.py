@@ -21,7 +21,7 @@ from stylebatch.results.generations import (
     read_generation,
 )
 
-PIECE = 16 * 2**20
+PIECE = 8 * 2**20
 """Bytes of a stored file that are read at once."""
 
 

@@ -162,7 +162,7 @@ class _Stager:
         """Compare a file, read again, with what it was made of, read again."""
         file = pq.ParquetFile(draft.path)
         for number, group in enumerate(draft.groups):
-            if not is_same(file.read_row_group(number), self._rows(group)):
+            if not is_same(file.read_row_group(number, use_threads=False), self._rows(group)):
                 raise JobError(
                     f"the merged rows of units {group.units[0]} to {group.units[-1]} do not come back from "
                     "Parquet as they are in their parts, so nothing was merged; run with --no-merge, and "

@@ -15,10 +15,12 @@ from stylebatch.layout import Layout
 from stylebatch.objectstore import ObjectFile, ObjectStore
 from stylebatch.quoting import reason
 from stylebatch.results.generations import Generation, Holdings, MergedFile, look_from_outside
-from stylebatch.results.schema import read_part
+from stylebatch.results.schema import decode_part, read_part
 
-AHEAD = 16
+AHEAD = 8
 """Parts that are read before they are needed."""
+WHOLE_BYTES = 2**20
+"""A part of fewer bytes is read with one request, where all its columns are wanted."""
 
 
 def open_results(store: ObjectStore, output: str) -> "Results":
@@ -123,9 +125,19 @@ class Results:
         return self._read_part(unit, columns) if file is None else self._read_merged(file, unit, columns)
 
     def _read_part(self, unit: int, columns: Sequence[str] | None) -> pa.Table:
+        return self._decoded(unit, self._fetched(unit, columns))
+
+    def _fetched(self, unit: int, columns: Sequence[str] | None) -> bytes | pa.Table:
+        """The whole part where that is best: one thread then decodes all, which takes the least memory."""
         uri = self._layout.part(unit)
+        if columns is None and self._held.parts.get(unit, WHOLE_BYTES) < WHOLE_BYTES:
+            return self._store.get(uri)
         with plain_errors(uri):
             return read_part(self._store, uri, columns)
+
+    def _decoded(self, unit: int, fetched: bytes | pa.Table) -> pa.Table:
+        with plain_errors(self._layout.part(unit)):
+            return decode_part(fetched) if isinstance(fetched, bytes) else fetched
 
     def _read_merged(self, file: MergedFile, unit: int, columns: Sequence[str] | None) -> pa.Table:
         uri = self._merged_uri(file)
@@ -147,12 +159,12 @@ class Results:
         Raises:
             JobError: A file is damaged, or gone.
         """
-        waiting: deque[tuple[int, Future[pa.Table] | None]] = deque()
+        waiting: deque[tuple[int, Future[bytes | pa.Table] | None]] = deque()
         with ThreadPoolExecutor(AHEAD, thread_name_prefix="parts") as threads:
             try:
                 for unit in self.units if units is None else units:
                     is_part = self._merged.file_of(unit) is None
-                    read = threads.submit(self._read_part, unit, columns) if is_part else None
+                    read = threads.submit(self._fetched, unit, columns) if is_part else None
                     waiting.append((unit, read))
                     if len(waiting) > AHEAD:
                         yield self._arrived(*waiting.popleft(), columns)
@@ -161,11 +173,13 @@ class Results:
             finally:
                 threads.shutdown(cancel_futures=True)
 
-    def _arrived(self, unit: int, read: Future[pa.Table] | None, columns: Sequence[str] | None) -> pa.Table:
+    def _arrived(
+        self, unit: int, read: Future[bytes | pa.Table] | None, columns: Sequence[str] | None
+    ) -> pa.Table:
         if read is None:
             return self.read(unit, columns)
         try:
-            return read.result()
+            return self._decoded(unit, read.result())
         except NotFoundError as error:
             return self._read_elsewhere(unit, columns, error)
 
@@ -189,7 +203,9 @@ class _OpenMergedFile:
         group = bisect_right(self._ends, first)
         wanted = (group, None if columns is None else tuple(columns))
         if wanted != self._last:
-            self._table = self._file.read_row_group(group, columns=columns and list(columns))
+            self._table = self._file.read_row_group(
+                group, columns=columns and list(columns), use_threads=False
+            )
             self._last = wanted
         start = self._ends[group - 1] if group else 0
         return self._table.slice(first - start, count)

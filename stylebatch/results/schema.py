@@ -107,6 +107,12 @@ def encode_table(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
+def decode_part(data: bytes) -> pa.Table:
+    """The table of a part's bytes."""
+    return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+
+
 def read_part(store: ObjectStore, uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The table of one part, or some of its columns."""
-    return pq.read_table(ObjectFile(store, uri), columns=columns and list(columns))
+    file = pq.ParquetFile(ObjectFile(store, uri), pre_buffer=True)
+    return file.read(columns and list(columns), use_threads=False)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from stylebatch.errors import ConfigurationError
 from stylebatch.storage.hidden import lock_name, temporary_name
 
-PIECE = 4 * 2**20
+PIECE = 2**20
 """Bytes of a file that are read at once."""
 _CLOCK_TICK = 1_000_000_000
 """Nanoseconds within which a file system's clock may give two files the same time."""
@@ -35,7 +35,7 @@ def open_file(path: str) -> BinaryIO:
 
 
 def pieces(file: BinaryIO) -> Iterator[bytes]:
-    """What an open file holds, a few megabytes at a time."""
+    """What an open file holds, a megabyte at a time."""
     while piece := file.read(PIECE):
         yield piece
 
