@@ -10,6 +10,7 @@ from stylebatch.cli.designing import add_design
 from stylebatch.cli.features import add_features
 from stylebatch.cli.figures import add_figure
 from stylebatch.cli.reporting import add_describe, add_similarity, add_verify
+from stylebatch.cli.results import add_results
 from stylebatch.cli.running import demo, run
 from stylebatch.cli.status import add_status
 from stylebatch.cli.submitting import add_submit
@@ -33,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_submit(commands, _add_run_options)
     for add in (_add_stylize, _add_manifest, add_design, _add_validate, _add_show):
         add(commands)
-    for add in (add_status, add_figure, add_describe, add_verify, add_similarity):
+    for add in (add_status, add_results, add_figure, add_describe, add_verify, add_similarity):
         add(commands)
     add_features(commands, _add_worker_options)
     add_watch_spot(commands, _seconds)
@@ -58,6 +59,13 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     _add_telling(parser)
     parser.add_argument(
         "--unit-size", type=_positive, metavar="N", help="rows finished and published together (256)"
+    )
+    parser.add_argument(
+        "--no-merge",
+        dest="merge",
+        action="store_const",
+        const=False,
+        help="leave the results in one file for each unit; default: merge many into few at the end",
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--retry-failed", action="store_true", help="run the rows again that failed")

@@ -36,6 +36,7 @@ from stylebatch.job import (
     OpenedOutput,
     Tally,
     UnitBook,
+    merge_at_end,
     open_output,
     pending_tasks,
     publish_success,
@@ -96,14 +97,20 @@ def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, watchers: W
             fleet = _make_fleet(job, opened, options, resources)
             _Run(job, opened, book, fleet, tasks, options, watchers, ending).to_the_end()
     else:
-        rows, tally = job.manifest.num_rows, book.tally
-        watchers.observe(Progress(rows, tally.ok, tally.failed, 0, 0.0, (), tuple(opened.notices)))
+        watchers.observe(_standing(job, book.tally, opened.notices))
     try:
         opened.lease.check()
+        if options.merge:
+            merge_at_end(job, opened, lambda notice: watchers.observe(_standing(job, book.tally, [notice])))
         publish_success(job, opened.store, book.tally)
     except StylebatchError as error:
         raise JobStoppedError(str(error)) from error
     return book.tally
+
+
+def _standing(job: Job, tally: Tally, notices: Sequence[str]) -> Progress:
+    """Progress without workers."""
+    return Progress(job.manifest.num_rows, tally.ok, tally.failed, 0, 0.0, (), tuple(notices))
 
 
 def _make_fleet(

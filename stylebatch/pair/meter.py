@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from stylebatch.objectstore import ObjectStore, StoredObject
 from stylebatch.work import Spent
@@ -62,6 +63,15 @@ class MeteredStore:
         """As the store's own."""
         self._store.put(uri, data)
         self._written(data)
+
+    def put_file(self, uri: str, path: Path) -> None:
+        """As the store's own."""
+        self._store.put_file(uri, path)
+        self._meter.add("bytes_written", path.stat().st_size)
+
+    def copy(self, source: str, destination: str) -> None:
+        """As the store's own; no byte passes through this process."""
+        self._store.copy(source, destination)
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         """As the store's own."""

@@ -18,10 +18,11 @@ from stylebatch.audit.verdict import Problem, Verdict, VerifyOptions, verdict_li
 from stylebatch.audit.verifying import verify
 from stylebatch.errors import JobError, StorageUnavailableError
 from stylebatch.layout import Layout, image_sha256
-from stylebatch.output import part_rows
+from stylebatch.output import unit_rows
 from stylebatch.pictures import read_provenance
 from stylebatch.pictures.encoding import encode, read_published
 from stylebatch.recipe import Recipe
+from stylebatch.results import open_results
 
 LAYOUT = Layout(OUTPUT)
 NOTHING_AGAIN = VerifyOptions(resynthesize=0)
@@ -47,7 +48,8 @@ def problems_of(store: MemoryStore, options: VerifyOptions = NOTHING_AGAIN) -> l
 
 
 def row_of(store: MemoryStore, name: str) -> dict[str, Any]:
-    rows = [row for unit in (0, 1, 2) for row in part_rows(store, LAYOUT.part(unit))]
+    results = open_results(store, OUTPUT)
+    rows = [row for unit in results.units for row in unit_rows(results, unit)]
     return next(row for row in rows if row["pair_id"] == name)
 
 
