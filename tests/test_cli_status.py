@@ -94,8 +94,9 @@ BARE: dict[str, Any] = {
         (
             {"state": State.STOPPED, "reason": "stopped by SIGTERM: 250 of 1000", "driver": None},
             [
-                "s3://bucket/out: stopped by SIGTERM: 250 of 1000, heard of 7 s ago",
+                "s3://bucket/out: stopped, heard of 7 s ago",
                 "250 of 1000 pairs ended, 240 ok, 10 failed",
+                "Reason: stopped by SIGTERM: 250 of 1000",
                 "  10 more failed: s3://bucket/out/results says why (error_type, error)",
                 ADVICE,
             ],
@@ -103,9 +104,10 @@ BARE: dict[str, Any] = {
         (
             {"state": State.DEAD, "reason": "it fell", "failed": None, "ok": None, "ended": 256},
             [
-                "s3://bucket/out: dead: it fell, last by process 17 on head since 2025-11-28T10:00:00+00:00, "
+                "s3://bucket/out: dead, last by process 17 on head since 2025-11-28T10:00:00+00:00, "
                 "heard of 7 s ago",
                 "at least 256 of 1000 pairs ended",
+                "Reason: it fell",
                 ADVICE,
             ],
         ),
@@ -282,9 +284,8 @@ def test_a_driver_that_is_killed_is_known_to_be_dead_here(
         run.communicate(timeout=30)
     assert main(["status", str(output)]) == 3
     told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith(
-        f"{output}: dead: its driver, a process of this machine, has ended without a word"
-    )
+    assert told[0].startswith(f"{output}: dead, last by process {run.pid} on ")
+    assert told[2] == "Reason: its driver, a process of this machine, has ended without a word"
     assert told[-1] == ADVICE
 
 

@@ -10,9 +10,11 @@ ADVICE = "The command that ran it goes on where it stopped."
 
 
 def status_lines(status: Status) -> Iterator[str]:
-    """A status for people: one line on the state, one on the progress, then what there is to know."""
+    """A status for people: a line on the state, one on the progress, then what else there is to know."""
     yield f"{status.output}: {_state(status)}"
     yield _progress(status)
+    if status.reason:
+        yield f"Reason: {status.reason}"
     yield from _failures(status)
     yield from _workers(status)
     for notice in status.notices:
@@ -24,7 +26,7 @@ def status_lines(status: Status) -> Iterator[str]:
 
 
 def _state(status: Status) -> str:
-    parts = [_state_and_reason(status)]
+    parts = [str(status.state)]
     if status.driver and status.state != State.FINISHED:
         who = "by" if status.state == State.RUNNING else "last by"
         parts.append(
@@ -33,12 +35,6 @@ def _state(status: Status) -> str:
     if status.heartbeat_seconds is not None and status.state != State.FINISHED:
         parts.append(f"heard of {duration(status.heartbeat_seconds)} ago")
     return ", ".join(parts)
-
-
-def _state_and_reason(status: Status) -> str:
-    if status.reason.startswith(status.state):  # stopped by SIGTERM
-        return status.reason
-    return f"{status.state}: {status.reason}" if status.reason else str(status.state)
 
 
 def _progress(status: Status) -> str:
