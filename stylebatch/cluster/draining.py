@@ -99,7 +99,7 @@ def _client(address: str) -> GcsClient:
 
 
 def _no_answer(address: str, error: Exception) -> ClusterError:
-    first_line = (str(error) or type(error).__name__).splitlines()[0]
+    first_line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
     return ClusterError(
         f"no Ray cluster at {address} answers: {first_line}; give --address HEAD:6379, and for a cluster "
         "that asks for a token RAY_AUTH_MODE=token, with the token in ~/.ray/auth_token"

@@ -21,6 +21,7 @@ from stylebatch.cluster.driver import run_job
 from stylebatch.cluster.options import RunOptions
 from stylebatch.cluster.progress import Progress
 from stylebatch.cluster.scaling import WorkerLimits
+from stylebatch.errors import ClusterError
 from stylebatch.job import Job
 from stylebatch.manifest import write_manifest
 from stylebatch.recipe import Recipe
@@ -43,6 +44,11 @@ class Machines:
     @property
     def address(self) -> str:
         return str(self._cluster.address)
+
+    @property
+    def head(self) -> str:
+        """Ray's id of the head."""
+        return str(self._cluster.head_node.node_id)
 
     def add(self) -> None:
         self.nodes.append(self._cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES))
@@ -165,6 +171,17 @@ def test_a_machine_that_joins_gets_a_worker(machines: Machines, make_job: MakeJo
     assert len(watch.processes) == 2
     assert max(len(progress.workers) for progress in watch.seen) == 2  # those that wait are not shown
     wait_until(lambda: machines.demand() == 0 and not machines.workers())
+
+
+def test_a_machine_is_found_by_its_address(machines: Machines) -> None:
+    from stylebatch.cluster.draining import own_node
+
+    machines.have(0)
+    assert own_node(machines.address) == machines.head
+    machines.have(1)  # another node of the same machine
+    with pytest.raises(ClusterError, match=r"^2 of the cluster's 2 machines have the address .*--node-id"):
+        own_node(machines.address)
+    assert own_node(machines.address, machines.nodes[0].node_id) == machines.nodes[0].node_id
 
 
 def test_a_driver_that_is_killed_leaves_no_demand(machines: Machines, make_job: MakeJob) -> None:
