@@ -3,8 +3,8 @@
     python benchmarks/scale.py [ROW ...]
 
 prints a row of the table for each name (all of them without a name), each measured in processes of its own.
-Driver, storage and Ray are the real ones, and so are the workers but those of the row ``crowd``; pairs are trivial:
-16 pixels, no evaluation, one shallow layer.
+Driver, storage and Ray are the real ones, and so are the workers but those of the row ``crowd``; pairs are
+trivial: 16 pixels, no evaluation, one shallow layer.
 """
 
 import resource
@@ -96,7 +96,7 @@ def told(driver_seconds: float) -> str:
     """The driver's CPU time for a pair, and how many GPUs it is enough for."""
     return (
         f"{1e3 * driver_seconds:.2f} ms of the driver's CPU time a pair, "
-        f"one core of which is enough for {SEAT_SECONDS / driver_seconds:,.0f} GPUs at {SEAT_SECONDS:g} s a pair"
+        f"enough for {SEAT_SECONDS / driver_seconds:,.0f} GPUs at {SEAT_SECONDS:g} s a pair"
     )
 
 
@@ -145,19 +145,18 @@ def job_of(folder: Path) -> Job:
 
 def resume(folder: Path) -> str:
     """From the start of the process to the first new pair of a job with 10^6 finished rows."""
-    units = len(unfinished(folder, MANY + 256 * OPEN_UNITS, OPEN_UNITS).units)
+    units = len(unfinished(folder, MANY + 256 * OPEN_UNITS, OPEN_UNITS).units) - OPEN_UNITS
     seconds, requests = inside("resumed", folder, str(time.time())).split()
-    each = (int(requests) - OPEN_UNITS) / units
-    return f"{float(seconds):.1f} s; {requests} requests until the driver had opened it, {each:.2f} for each unit"
+    return f"{float(seconds):.1f} s; {int(requests) / units:.2f} requests for each of {units} finished units"
 
 
 class CountingStore(UriStore):
-    """Counts the calls of the process that it was made in."""
+    """Counts what its process asks of parts."""
 
     calls = 0
 
     def _store(self, uri: str) -> ObjectStore:
-        CountingStore.calls += 1
+        CountingStore.calls += "/results/" in uri
         return super()._store(uri)
 
 
@@ -194,7 +193,8 @@ def validated(manifest: Path) -> str:
     except ManifestError as error:
         found = str(error)
     lines = found.splitlines()[1:]
-    assert len(lines) == 3 and all("pair_id" in line for line in lines), found
+    assert len(lines) == 3, found
+    assert all("pair_id" in line for line in lines), found
     return f"{time.monotonic() - started:.0f} s, peak {peak_megabytes()} MB"
 
 

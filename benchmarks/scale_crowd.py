@@ -19,7 +19,7 @@ PROCESSES = 2
 
 
 class Bench:
-    """A process with many seats. A seat takes its time over each pair, one after the other, and stores nothing."""
+    """A process with many seats, each of which takes its time over one pair after the other."""
 
     def __init__(self, output: str, seconds: float, spread: float) -> None:
         self._output, self._seconds, self._spread = output, seconds, spread

@@ -1,4 +1,4 @@
-"""What the rows of scale.py are measured on: trivial pairs, long manifests, outputs that are nearly finished."""
+"""What the rows of scale.py are measured on: trivial pairs, long manifests, nearly finished outputs."""
 
 import random
 from collections.abc import Iterator

@@ -1,13 +1,15 @@
 """A cluster of any size under a simulated clock, run by the real policy; rows of the table in docs/scale.md.
 
-    python benchmarks/simulate_cluster.py [--workers N] [--seconds S] [--driver-ms MS] [--seed N]
+    python benchmarks/simulate_cluster.py [ROW ...] [--workers N] [--pairs N] [--driver-ms MS]
 
-What is real: :mod:`stylebatch.cluster.schedule` (what runs next, what is tried again, what is given up). What is
-simulated: the clock, how long a pair takes (log-normal), workers that die, machines that leave and join, the time
-that a worker needs to start, to fetch images, and the driver to look after a pair that has ended, one at a time.
+What is real is the policy of :mod:`stylebatch.cluster`: what runs next, what is tried again, what is given up.
+What is simulated: the clock, how long a pair takes (log-normal), workers that die, machines that leave and join, the
+time that a worker needs to start and to fetch images, and the driver, which looks after the pairs that have
+ended one at a time.
 
-Idle is a worker that is up and does not compute, whatever the reason: nothing to do, a batch that the driver has
-not given it yet, images that are not there yet. Images of a batch that waits behind another one come meanwhile.
+Idle is a worker that is up and does not compute, whatever the reason: nothing to do, a batch that the driver
+has not given it yet, images that are not there yet. Images of a batch that waits behind another one come
+meanwhile.
 """
 
 import argparse
@@ -82,7 +84,7 @@ class SimulatedWorker:
     fetched_at: deque[float] = field(default_factory=deque)
     """When the images of each are there."""
     known: int = 0
-    """Batches that the driver takes it to have: those that have ended, too, until it has looked after them."""
+    """Batches that the driver takes it to have: also those that have ended, until it has seen to them."""
     busy: list[tuple[float, float]] = field(default_factory=list)
     """From when to when it computed."""
     gone_at: float = math.inf
@@ -107,7 +109,7 @@ class Report:
     idle_share: float
     """Of all workers' time, from being ready to the beginning of the tail."""
     tail_medians: float
-    """From the first moment at which a worker finds nothing that waits, to the end of the last pair, in medians."""
+    """From the first moment at which a worker finds nothing that waits, to the last end, in medians."""
     given_up: int
     """Pairs that were given up: none should be, for nobody is to blame here."""
     attempts: int
@@ -331,7 +333,7 @@ class Cluster:
             self._hand(worker, [again], now)
 
     def _latest(self) -> Candidate | None:
-        """The pair that is expected to end last of those that run once: one that has not begun, or the oldest."""
+        """Of those that run once, the pair that will probably end last: one not begun, or the oldest."""
         waiting = (
             batch for worker in self._workers.values() for batch in itertools.islice(worker.batches, 1, None)
         )

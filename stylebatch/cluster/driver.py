@@ -358,7 +358,7 @@ class _Run:
 
 
 def _ended(references: list[Any]) -> list[Any]:
-    """The batches that have ended: waits for the first, of many for the first few, and takes all that are there.
+    """The batches that have ended: waits for the first, of many for the first few, and takes all there are.
 
     Each look at a thousand batches takes milliseconds; behind each of them another one waits with its worker.
     """

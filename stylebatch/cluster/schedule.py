@@ -93,8 +93,8 @@ class Backlog:
         """The batch that a worker should run next; empty if there is none for it.
 
         The oldest pair goes first, unless the worker holds the style of a younger one and the oldest has not
-        been passed over too often. Pairs of the same group join it, those of held styles before others, up to an
-        even share of all that waits, so that no worker is left without work. A suspect goes to an idle worker,
+        been passed over too often. Pairs of the same group join it, those of held styles first, up to an even
+        share of all that waits, so that no worker is left without work. A suspect goes to an idle worker,
         alone.
 
         Args:
@@ -118,7 +118,7 @@ class Backlog:
         self._kept_free.pop(worker, None)
 
     def _may_be_busy(self, worker: Hashable) -> bool:
-        """Whether a busy worker may have more: one for each suspect that has waited too long is kept from it."""
+        """Whether a busy worker may have more: one is kept free for each suspect that has waited too long."""
         if worker not in self._kept_free and len(self._kept_free) < len(self._overdue):
             self._kept_free[worker] = None
         return worker not in self._kept_free

@@ -1,5 +1,6 @@
 """Parts that an earlier run has published: checked, counted, read back."""
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from stylebatch.layout import FORMAT_VERSION, Layout
 from stylebatch.objectstore import ObjectFile, ObjectStore, join_uri
 from stylebatch.results import RESULT_SCHEMA
 
+SMALL_BYTES = 64 << 10
+"""Of a part; so much is fetched of a larger one, too, to find its footer."""
 _COUNTED = ("pair_id", "status", "error_type", "error")
 _LOOKED_AT = ("pair_id", "status", "attempts")
 _FORMAT = b"stylebatch_format"
@@ -28,13 +31,15 @@ def part_tally(job: Job, store: ObjectStore, unit: int) -> Tally:
     """
     uri = job.layout.part(unit)
     with _plain_errors(job, uri, unit):
-        table = _read(job, store, uri, unit, _COUNTED)
-        is_ok = pc.fill_null(pc.equal(table.column("status"), "ok"), False)
-        others = table.filter(pc.invert(is_ok)).to_pylist()
-    good = table.num_rows - len(others)
+        parquet = _open(job, store, uri, unit)
+        status = parquet.read(["status"], use_threads=False).column("status")
+        good = pc.sum(pc.equal(status, "ok")).as_py() or 0
+        is_good = good == len(status)
+        rows = [] if is_good else parquet.read(list(_COUNTED), use_threads=False).to_pylist()
     tally = Tally(ok=good, skipped=good)
-    for row in others:
-        tally.count(row, is_new=False)
+    for row in rows:
+        if row["status"] != "ok":
+            tally.count(row, is_new=False)
     return tally
 
 
@@ -48,7 +53,8 @@ def reopened_rows(
     """
     uri = reopened_part(job.layout, unit)
     with _plain_errors(job, uri, unit):
-        rows: list[dict[str, Any]] = _read(job, store, uri, unit, columns).to_pylist()
+        table = _open(job, store, uri, unit).read(list(columns), use_threads=False)
+        rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 
@@ -67,10 +73,14 @@ def reopened_unit(layout: Layout, uri: str) -> int | None:
     return layout.part_unit(join_uri(layout.results, uri.removeprefix(layout.reopened + "/")))
 
 
-def _read(job: Job, store: ObjectStore, uri: str, unit: int, columns: Sequence[str]) -> pa.Table:
-    parquet = pq.ParquetFile(ObjectFile(store, uri), pre_buffer=True)
+def _open(job: Job, store: ObjectStore, uri: str, unit: int) -> pq.ParquetFile:
+    """A part, by its footer; of a small one all is fetched at once."""
+    file = ObjectFile(store, uri)
+    is_small = file.seek(0, io.SEEK_END) <= SMALL_BYTES
+    file.seek(0)
+    parquet = pq.ParquetFile(pa.BufferReader(file.readall()) if is_small else file, pre_buffer=True)
     _check_format(parquet, job, uri, unit)
-    return parquet.read(list(columns), use_threads=False)
+    return parquet
 
 
 def _check_format(parquet: pq.ParquetFile, job: Job, uri: str, unit: int) -> None:

@@ -92,7 +92,7 @@ class Manifest:
             yield from rows
 
     def batches(self, first_row: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Stream the readable known columns, a few rows at a time, each run after the number of its first row.
+        """Stream the readable known columns, some rows at a time, each run after its first row's number.
 
         Raises:
             ManifestError: The file is damaged.
@@ -101,7 +101,7 @@ class Manifest:
 
     @contextmanager
     def text_errors(self, number: int, batch: pa.RecordBatch) -> Iterator[None]:
-        """Turn what is raised over texts that are not UTF-8 into a ManifestError that names the batch's rows."""
+        """Turn what is raised over texts that are not UTF-8 into a ManifestError that names the rows."""
         try:
             yield
         except (ValueError, pa.ArrowException) as error:

@@ -57,11 +57,12 @@ class Hasher:
 
     def _mixed(self, hashes: Hashes, words: Hashes) -> Hashes:
         """Each step is one to one, so texts that differ in one word alone differ in their hashes."""
-        mixed = (hashes ^ words) * self._factor
+        mixed: Hashes = (hashes ^ words) * self._factor
         for factor in _FACTORS:
             mixed ^= mixed >> np.uint64(32)
             mixed *= factor
-        return mixed ^ (mixed >> np.uint64(32))
+        mixed ^= mixed >> np.uint64(32)
+        return mixed
 
 
 def _words(texts: pa.LargeStringArray) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.uint64]], Rows]:
@@ -103,12 +104,12 @@ class IdHashes:
         parts = max(1, -(-rows // ROWS_AT_ONCE))
         self._open = ExitStack()
         with _plain_errors():
-            self._files: list[IO[bytes]] = [
-                self._open.enter_context(tempfile.SpooledTemporaryFile(BYTES_IN_MEMORY // parts))
-                for _ in range(parts)
-            ]
+            self._files = [self._new_file(BYTES_IN_MEMORY // parts) for _ in range(parts)]
         self._gathered: list[Entries] = []
         self._count = 0
+
+    def _new_file(self, bytes_in_memory: int) -> IO[bytes]:
+        return self._open.enter_context(tempfile.SpooledTemporaryFile(bytes_in_memory))
 
     def __enter__(self) -> Self:
         return self
@@ -189,6 +190,6 @@ def _plain_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigurationError(
-            f"the temporary folder {tempfile.gettempdir()} cannot hold the hashes of a manifest's ids, 16 bytes "
-            f"for each row ({reason(error)}); make room there, or name another folder in TMPDIR"
+            f"the temporary folder {tempfile.tempdir or ''} cannot hold the hashes of a manifest's ids, 16 "
+            f"bytes for each row ({reason(error)}); make room there, or name another folder in TMPDIR"
         ) from error

@@ -98,7 +98,7 @@ def _dictionary_values(column: pa.DictionaryArray) -> list[Any]:
 
 
 def distinct_indices(column: pa.DictionaryArray) -> tuple[Indices, Indices]:
-    """The entries of its dictionary that a column uses, and for each row the place among them; -1 for null."""
+    """The dictionary's entries that a column uses, and for each row the place among them; -1 for null."""
     indices = column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
     used, places = np.unique(indices, return_inverse=True)
     has_nulls = used.size > 0 and used[0] < 0
@@ -190,7 +190,7 @@ class PairMaker:
             return ""
 
     def settings_fit(self, row: Row) -> bool:
-        """Whether a row's recipe columns are right, also for as many images as it has, whichever these are."""
+        """Whether a row's recipe columns are right, and go together with as many images as it has."""
         recipe = self._settings(row.overrides).recipe
         return recipe is not None and next(_misfits(row, recipe), None) is None
 

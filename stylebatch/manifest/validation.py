@@ -24,8 +24,8 @@ from stylebatch.recipe import Recipe
 MAX_REPORTED = 20
 """Rows whose problems are listed, and again pairs of rows that are alike; the others are counted."""
 MOST_COMPARED = 1000
-"""Rows with the hash of an earlier one that are read again, to see whether they have its id and what else; any
-more are counted. Of a hundred million rows, two have the same hash without that once in 3,700 manifests."""
+"""Rows with the hash of an earlier one that are read again, to see whether they have its id and what else;
+any more are counted. Of a hundred million rows, two share a hash by chance in one of 3,700 manifests."""
 MOST_BAD = 1_000_000
 """Rows with problems after which the others are not looked at: a small file may hold a hundred million."""
 

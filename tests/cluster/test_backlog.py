@@ -1,4 +1,4 @@
-"""The indexed backlog does what a plain list would do, whatever is asked of it; and takes no longer for more."""
+"""The indexed backlog does what a plain list would do, whatever is asked of it, and no slower for more."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Screening whole columns is a shortcut: it passes only what looking at each row passes, and nearly all of that."""
+"""Screening whole columns is a shortcut: it passes only what looking at each row passes, nearly all of it."""
 
 from typing import Any
 
