@@ -294,7 +294,6 @@ class _Run:
             self._let_go(member)
             return
         lost = member.candidates
-        member.batches.clear()
         self._backlog.forget(member.handle)
         self._fleet.replace(member)
         self._notices.append(
