@@ -1,5 +1,6 @@
 """Merging on a real folder and a real S3 server; and a process that is killed while it merges."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -62,8 +63,13 @@ def test_a_process_that_is_killed_leaves_the_former_set_or_the_next(changes: int
     job = make_job(store, str(tmp_path))
     run(job, store, FAILING)
     expected = rows(job, store)
+    (tmp_path / "temporary").mkdir()
     killed = subprocess.run(
-        [sys.executable, str(SCRIPT), job.output, str(changes)], capture_output=True, check=False, timeout=60
+        [sys.executable, str(SCRIPT), job.output, str(changes)],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
