@@ -176,8 +176,12 @@ class Recipe:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
+        self._check(FIELDS)
+
+    def _check(self, names: Iterable[str]) -> None:
+        """Put the values of these fields in their canonical types, and raise for all that is wrong."""
         self._sort_together()
-        problems = [problem for name in FIELDS if (problem := self._settle(name))]
+        problems = [problem for name in names if (problem := self._settle(name))]
         if not problems:
             if all(getattr(self, name) is None for name in SIZE_FIELDS):
                 object.__setattr__(self, "size", DEFAULT_SIZE)
@@ -252,7 +256,14 @@ class Recipe:
         changes = dict(fields)
         if any(changes.get(name) is not None for name in SIZE_FIELDS):
             changes = dict.fromkeys(SIZE_FIELDS) | changes
-        return dataclasses.replace(self, **changes)
+        return self._with(changes)
+
+    def _with(self, changes: Mapping[str, Any]) -> Self:
+        """This recipe with some values changed, of which alone it is not known yet that they are allowed."""
+        changed = object.__new__(type(self))
+        changed.__dict__.update({**self.__dict__, **changes})
+        changed._check([name for name in FIELDS if name in changes])
+        return changed
 
     def to_dict(self) -> dict[str, Any]:
         """Every field by name, lists in place of tuples: what JSON, YAML and Parquet hold."""

@@ -21,6 +21,8 @@ class Rule:
     """What is allowed, as the end of the sentence "it must be ..."."""
     accepts: Callable[[Any], Any]
     """Returns the value in its canonical type, or raises ValueError or TypeError."""
+    bounds: tuple[float, float] | None = None
+    """The least and the largest number; every one between them is accepted. None: it is no single number."""
 
 
 def number(low: float, high: float, note: str = "") -> Rule:
@@ -29,6 +31,7 @@ def number(low: float, high: float, note: str = "") -> Rule:
         "number",
         f"a finite number from {low:g} to {high:g}{note}",
         lambda value: _within(_as_float(value), low, high),
+        (low, high),
     )
 
 
@@ -38,6 +41,7 @@ def integer(low: int, high: int, note: str = "") -> Rule:
         "integer",
         f"a whole number from {low} to {high}{note}",
         lambda value: _within(_as_int(value), low, high),
+        (low, high),
     )
 
 

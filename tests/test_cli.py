@@ -58,8 +58,11 @@ class Library:
         self.tally = Tally(ok=2)
         self.error: BaseException | None = None
 
-    def __call__(self, job: Job, store: Any, options: RunOptions, observe: Observer) -> Tally:
+    def __call__(
+        self, job: Job, store: Any, options: RunOptions, observe: Observer, watchers: Any = ()
+    ) -> Tally:
         self.calls.append((job, store, options))
+        self.watchers = watchers
         observe(Progress(2, 1, 0, 1, 1.0, ()))
         observe(Progress(2, 2, 0, 2, 1.0, (), self.notices))
         if self.error:

@@ -6,7 +6,9 @@ no pixel is decoded.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from queue import Empty, SimpleQueue
 
 from stylebatch.cluster.schedule import Candidate
 from stylebatch.errors import StylebatchError
@@ -18,6 +20,9 @@ from stylebatch.work import Task
 
 FLATTEST = 4
 """Pictures up to this ratio of sides are told apart by shape; flatter ones may run alone."""
+
+Known = tuple[int, "Future[Candidate]"]
+"""A candidate that is known, or why it is not, after its number in the stream."""
 
 
 class LookAhead:
@@ -40,19 +45,25 @@ class LookAhead:
         most: int | None = None,
     ) -> None:
         self._tasks = tasks
-        self._store = store
         self._depth = depth
         self._is_gpu = is_gpu
         self._most = most
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="header")
-        self._reading: list[Future[Candidate]] = []
-        self._is_exhausted = False
+        self._known: SimpleQueue[Known] = SimpleQueue()
+        self._pulled = 0
+        self._taken = 0
+        self._is_at_the_end = False
         self._shapes = ShapeReader(store)
 
     @property
     def is_exhausted(self) -> bool:
         """Whether every task has been handed out."""
-        return self._is_exhausted and not self._reading
+        return self._is_at_the_end and not self._held
+
+    @property
+    def _held(self) -> int:
+        """Tasks that are held, whether their headers are read or not."""
+        return self._pulled - self._taken
 
     def take(self, room: int, timeout: float) -> list[Candidate]:
         """At most ``room`` candidates whose shape is known, in order where possible.
@@ -62,32 +73,45 @@ class LookAhead:
             timeout: Seconds to wait if none is known yet.
         """
         self._fill(room)
-        if self._reading and not any(future.done() for future in self._reading[:room]):
-            wait(self._reading[:room], timeout, FIRST_COMPLETED)
-        ready = [future for future in self._reading if future.done()][:room]
-        self._reading = [future for future in self._reading if future not in ready]
-        return [future.result() for future in ready]
+        ready: list[Known] = []
+        while self._held and len(ready) < room:
+            try:
+                ready.append(self._known.get(timeout=0 if ready else timeout))
+            except Empty:
+                break
+            self._taken += 1
+        return [future.result() for _, future in sorted(ready, key=lambda known: known[0])]
 
     def close(self) -> None:
         """Stop reading."""
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     def _fill(self, room: int) -> None:
-        while not self._is_exhausted and len(self._reading) < min(self._depth, room):
+        while not self._is_at_the_end and self._held < min(self._depth, room):
             task = next(self._tasks, None)
             if task is None:
-                self._is_exhausted = True
-            else:
-                self._reading.append(self._readers.submit(self._candidate, task))
+                self._is_at_the_end = True
+                return
+            self._look_at(self._pulled, task)
+            self._pulled += 1
+
+    def _look_at(self, number: int, task: Task) -> None:
+        """Put a task's candidate into the queue: at once, or when a thread has read its header."""
+        if self._most == 1 or self._smallest_batch_is_one(task.pair.recipe):
+            future: Future[Candidate] = Future()
+            future.set_result(_alone(task))
+        else:
+            future = self._readers.submit(self._candidate, task)
+        future.add_done_callback(partial(self._note, number))
+
+    def _note(self, number: int, future: "Future[Candidate]") -> None:
+        self._known.put((number, future))
 
     def _candidate(self, task: Task) -> Candidate:
-        alone = Candidate(task, group=("alone", task.pair.row), largest_batch=1)
-        if self._most == 1 or self._smallest_batch_is_one(task.pair.recipe):
-            return alone
         try:
             width, height = self._shapes.output_size(task.pair)
         except StylebatchError:
-            return alone  # the worker meets the same error and reports it as the pair's own
+            return _alone(task)  # the worker meets the same error and reports it as the pair's own
         most = largest_batch(height, width, self._is_gpu)
         return Candidate(task, batch_group(task.pair, width, height), min(most, self._most or most))
 
@@ -96,3 +120,7 @@ class LookAhead:
         sides = recipe.size or 0, recipe.shorter_side or 0
         smallest = recipe.pixels or sides[0] ** 2 // FLATTEST or sides[1] ** 2
         return largest_batch(smallest, 1, self._is_gpu) == 1
+
+
+def _alone(task: Task) -> Candidate:
+    return Candidate(task, group=("alone", task.pair.row), largest_batch=1)

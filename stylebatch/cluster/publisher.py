@@ -3,28 +3,34 @@
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from stylebatch.cluster.events import PartPublished, Tell, nobody
 from stylebatch.job import Job, Lease, publish_part
 from stylebatch.layout import Row
 from stylebatch.objectstore import ObjectStore
 
+PUBLISHERS = 4
+"""Parts that are published at once."""
+
 
 class PartPublisher:
-    """Publishes one part after the other in a thread of its own."""
+    """Publishes parts in threads of its own, a few at a time: a unit's records are many small requests."""
 
-    def __init__(self, job: Job, store: ObjectStore, lease: Lease) -> None:
+    def __init__(self, job: Job, store: ObjectStore, lease: Lease, tell: Tell = nobody) -> None:
         self._job = job
         self._store = store
         self._lease = lease
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="publisher")
+        self._tell = tell
+        self._threads = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="publisher")
         self._under_way: list[Future[None]] = []
 
     def submit(self, unit: int, rows: Sequence[Row]) -> None:
         """Publish a unit whose rows have all ended."""
-        self._under_way.append(self._thread.submit(self._publish, unit, rows))
+        self._under_way.append(self._threads.submit(self._publish, unit, rows))
 
     def _publish(self, unit: int, rows: Sequence[Row]) -> None:
         self._lease.check()
         publish_part(self._job, self._store, unit, rows)
+        self._tell(PartPublished(unit, self._job.layout.part(unit)))
 
     def check(self) -> None:
         """Raise what went wrong with a part since the last call."""
@@ -39,5 +45,5 @@ class PartPublisher:
         self._under_way = []
 
     def close(self) -> None:
-        """Start no further part; wait for the one under way."""
-        self._thread.shutdown(cancel_futures=True)
+        """Start no further part; wait for those under way."""
+        self._threads.shutdown(cancel_futures=True)

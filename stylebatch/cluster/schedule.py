@@ -1,14 +1,22 @@
 """What to run next, when to try again, when to give up. Pure policy: no Ray, no clock, no storage."""
 
+import heapq
 import math
 from collections import deque
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from stylebatch.work import Outcome, Task
 
 BATCHES_PER_WORKER = 2
 """One running and one waiting, so that images are fetched while others are synthesized."""
+DEPTH_PER_WORKER = 32
+"""Pairs that wait for each worker, so that some can share a forward pass or a style."""
+DEPTH_OF_MANY = 4096
+"""Pairs that wait for all workers of a large cluster: so many are enough to choose from."""
+LEAST_DEPTH_PER_WORKER = 4
+"""What waits for each worker in any case."""
 STYLES_HELD = 16
 """Styles that a worker is taken to hold: those it was given last."""
 MOST_PASSED_OVER = 32
@@ -48,11 +56,26 @@ class Candidate:
         return self.task.pair.styles
 
 
+Key = tuple[str, Hashable]
+"""Names a line of waiting candidates."""
+ORDINARY: Key = ("ordinary", None)
+SUSPECTS: Key = ("suspects", None)
+
+
 class Backlog:
-    """The look-ahead: pairs that wait for a worker, oldest first, and the styles each worker holds."""
+    """The look-ahead: pairs that wait for a worker, oldest first, and the styles each worker holds.
+
+    A candidate stands in several lines at once, by age, group and style. The first of a line is always one
+    that waits; others that have gone meanwhile are dropped when they come to the front. So no call takes
+    longer because more candidates wait.
+    """
 
     def __init__(self) -> None:
-        self._waiting: list[Candidate] = []
+        self._arrivals = 0
+        self._waiting: dict[int, Candidate] = {}
+        self._lines: dict[Key, deque[int]] = {}
+        self._overdue: set[int] = set()
+        self._kept_free: dict[Hashable, None] = {}
         self._held: dict[Hashable, deque[str]] = {}
 
     def __len__(self) -> int:
@@ -60,60 +83,123 @@ class Backlog:
 
     def add(self, candidate: Candidate) -> None:
         """Let a pair wait."""
-        self._waiting.append(candidate)
+        number = self._arrivals
+        self._arrivals += 1
+        self._put(number, candidate)
+        for key in _keys(candidate):
+            self._lines.setdefault(key, deque()).append(number)
 
     def take(self, worker: Hashable, workers: int, is_idle: bool) -> list[Candidate]:
         """The batch that a worker should run next; empty if there is none for it.
 
         The oldest pair goes first, unless the worker holds the style of a younger one and the oldest has not
-        been passed over too often. Pairs of the same group join it, up to an even share of all that waits,
-        so that no worker is left without work. A suspect goes to an idle worker, alone.
+        been passed over too often. Pairs of the same group join it, those of held styles first, up to an even
+        share of all that waits, so that no worker is left without work. A suspect goes to an idle worker,
+        alone.
 
         Args:
             worker: Who asks.
             workers: How many there are.
             is_idle: Whether it has no other batch.
         """
-        eligible = [one for one in self._waiting if is_idle or not one.is_suspect]
-        if not eligible or (not is_idle and self._has_overdue_suspect()):
+        oldest = self._oldest((ORDINARY, SUSPECTS) if is_idle else (ORDINARY,))
+        if oldest is None or not (is_idle or self._may_be_busy(worker)):
             return []
+        self._kept_free.pop(worker, None)
         held = self._held.setdefault(worker, deque(maxlen=STYLES_HELD))
-        anchor = _anchor(eligible, held)
-        share = math.ceil(len(self._waiting) / workers)
-        most = 1 if anchor.is_suspect else min(anchor.largest_batch, share)
-        batch = [anchor, *(one for one in eligible if _can_join(one, anchor))][:most]
-        self._remove(batch, eligible[0])
+        numbers = self._batch(self._anchor(oldest, held), math.ceil(len(self) / workers), held)
+        batch = self._remove(numbers, oldest)
         _remember(held, batch)
         return batch
 
     def forget(self, worker: Hashable) -> None:
         """The worker is gone."""
         self._held.pop(worker, None)
+        self._kept_free.pop(worker, None)
 
-    def _has_overdue_suspect(self) -> bool:
-        """Whether a suspect has waited so long that no busy worker gets more, until one of them is idle."""
-        return any(one.is_suspect and one.passed_over >= MOST_PASSED_OVER for one in self._waiting)
+    def _may_be_busy(self, worker: Hashable) -> bool:
+        """Whether a busy worker may have more: one is kept free for each suspect that has waited too long."""
+        if worker not in self._kept_free and len(self._kept_free) < len(self._overdue):
+            self._kept_free[worker] = None
+        return worker not in self._kept_free
 
-    def _remove(self, batch: list[Candidate], oldest: Candidate) -> None:
+    def _oldest(self, keys: tuple[Key, ...]) -> int | None:
+        """The first of some lines; None if all are empty."""
+        return min((self._lines[key][0] for key in keys if key in self._lines), default=None)
+
+    def _anchor(self, oldest: int, held: deque[str]) -> int:
+        """The pair around which a batch is made."""
+        if self._waiting[oldest].passed_over >= MOST_PASSED_OVER:
+            return oldest
+        preferred = self._oldest(tuple(("style", style) for style in held))
+        return oldest if preferred is None else preferred
+
+    def _batch(self, anchor: int, share: int, held: deque[str]) -> list[int]:
+        """A pair and others of its group, no more than fit together and than this share of all."""
+        candidate = self._waiting[anchor]
+        most = min(candidate.largest_batch, share)
+        if candidate.is_suspect or most == 1:
+            return [anchor]
+        styles = dict.fromkeys((*candidate.styles, *held))
+        preferred = heapq.merge(*(self._line(_alike(candidate, style)) for style in styles))
+        others = self._line(("group", candidate.group))
+        return [*islice(_distinct(chain([anchor], preferred, others)), most)]
+
+    def _line(self, key: Key) -> Iterator[int]:
+        """Those who wait in a line, in order."""
+        return (number for number in self._lines.get(key, ()) if number in self._waiting)
+
+    def _put(self, number: int, candidate: Candidate) -> None:
+        self._waiting[number] = candidate
+        if candidate.is_suspect and candidate.passed_over >= MOST_PASSED_OVER:
+            self._overdue.add(number)
+
+    def _remove(self, numbers: list[int], oldest: int) -> list[Candidate]:
         """Take a batch out; the oldest of all, and of those that were eligible, note being passed over."""
-        taken = {id(candidate) for candidate in batch}
-        passed_over = {id(self._waiting[0]), id(oldest)}
-        self._waiting = [
-            replace(one, passed_over=one.passed_over + 1) if id(one) in passed_over else one
-            for one in self._waiting
-            if id(one) not in taken
-        ]
+        first_of_all = self._oldest((ORDINARY, SUSPECTS))
+        assert first_of_all is not None, "a batch was found"
+        for number in {first_of_all, oldest}.difference(numbers):
+            candidate = self._waiting[number]
+            self._put(number, replace(candidate, passed_over=candidate.passed_over + 1))
+        batch = [self._waiting.pop(number) for number in numbers]
+        self._overdue.difference_update(numbers)
+        while len(self._kept_free) > len(self._overdue):
+            self._kept_free.popitem()
+        for key in {key for candidate in batch for key in _keys(candidate)}:
+            self._move_up(key)
+        return batch
+
+    def _move_up(self, key: Key) -> None:
+        """Drop those from the front of a line that have gone, and the line if nobody is left."""
+        line = self._lines[key]
+        while line and line[0] not in self._waiting:
+            line.popleft()
+        if not line:
+            del self._lines[key]
 
 
-def _anchor(eligible: list[Candidate], held: Collection[str]) -> Candidate:
-    oldest = eligible[0]
-    if oldest.passed_over >= MOST_PASSED_OVER:
-        return oldest
-    return next((one for one in eligible if not one.is_suspect and set(one.styles) & set(held)), oldest)
+def _keys(candidate: Candidate) -> list[Key]:
+    """The lines in which a candidate stands. Nobody prefers a suspect or takes it along."""
+    if candidate.is_suspect:
+        return [SUSPECTS]
+    keys: list[Key] = [ORDINARY, ("group", candidate.group)]
+    for style in dict.fromkeys(candidate.styles):
+        keys += [("style", style), _alike(candidate, style)]
+    return keys
 
 
-def _can_join(one: Candidate, anchor: Candidate) -> bool:
-    return one is not anchor and one.group == anchor.group and not one.is_suspect
+def _alike(candidate: Candidate, style: str) -> Key:
+    """The line of those of a candidate's group that have a style."""
+    return "alike", (candidate.group, style)
+
+
+def _distinct(numbers: Iterable[int]) -> Iterator[int]:
+    """Each number once."""
+    seen: set[int] = set()
+    for number in numbers:
+        if number not in seen:
+            seen.add(number)
+            yield number
 
 
 def _remember(held: deque[str], batch: list[Candidate]) -> None:
@@ -121,6 +207,23 @@ def _remember(held: deque[str], batch: list[Candidate]) -> None:
         if style in held:
             held.remove(style)
         held.append(style)
+
+
+def look_ahead_depth(workers: int) -> int:
+    """How many pairs wait altogether, so that there is a choice, in memory that hardly grows with workers."""
+    return min(DEPTH_PER_WORKER * workers, max(DEPTH_OF_MANY, LEAST_DEPTH_PER_WORKER * workers))
+
+
+def may_have_another(has_suspect: bool, is_exhausted: bool, waiting: int, workers: int) -> bool:
+    """Whether a worker that has one batch may have a second one, to fetch its images meanwhile.
+
+    Args:
+        has_suspect: Whether one of the worker's pairs is to be alone.
+        is_exhausted: Whether every pair has come into the backlog.
+        waiting: Pairs in the backlog.
+        workers: How many there are; near the end, what waits is for those that will be idle.
+    """
+    return not has_suspect and (not is_exhausted or waiting >= workers)
 
 
 def should_retry(candidate: Candidate, outcome: Outcome) -> bool:

@@ -68,7 +68,7 @@ class UnitBook:
         self.tally = tally or Tally()
         self._job = job
         self._rows: dict[int, dict[int, Row | None]] = {}
-        self._closed: set[int] = set()
+        self._closed = bytearray(len(job.units))  # of a hundred million rows, a set would take 20 MB
         self._complete: list[int] = []
 
     def open(self, unit: int) -> None:
@@ -77,7 +77,7 @@ class UnitBook:
 
     def add(self, unit: int, row: Row, is_new: bool) -> None:
         """Note that a row has ended; of a row that is reported again only the first report counts."""
-        if unit in self._closed or int(row["row"]) in self._rows[unit]:
+        if self._closed[unit] or int(row["row"]) in self._rows[unit]:
             return
         self.tally.count(row, is_new)
         self._end(unit, int(row["row"]), row)
@@ -99,7 +99,8 @@ class UnitBook:
         Rows that are kept from a former part are not among them.
         """
         complete, self._complete = self._complete, []
-        self._closed.update(complete)
+        for unit in complete:
+            self._closed[unit] = True
         return [(unit, _in_order(self._rows.pop(unit))) for unit in complete]
 
 

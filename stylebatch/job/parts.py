@@ -1,10 +1,12 @@
 """Parts that an earlier run has published: checked, counted, read back."""
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stylebatch.errors import JobError
@@ -14,6 +16,8 @@ from stylebatch.layout import FORMAT_VERSION, Layout
 from stylebatch.objectstore import ObjectFile, ObjectStore, join_uri
 from stylebatch.results import RESULT_SCHEMA
 
+SMALL_BYTES = 64 << 10
+"""Of a part; so much is fetched of a larger one, too, to find its footer."""
 _COUNTED = ("pair_id", "status", "error_type", "error")
 _LOOKED_AT = ("pair_id", "status", "attempts")
 _FORMAT = b"stylebatch_format"
@@ -25,9 +29,17 @@ def part_tally(job: Job, store: ObjectStore, unit: int) -> Tally:
     Raises:
         JobError: The part is damaged or of another format.
     """
-    tally = Tally()
-    for row in _read(job, store, job.layout.part(unit), unit, _COUNTED):
-        tally.count(row, is_new=False)
+    uri = job.layout.part(unit)
+    with _plain_errors(job, uri, unit):
+        parquet = _open(job, store, uri, unit)
+        status = parquet.read(["status"], use_threads=False).column("status")
+        good = pc.sum(pc.equal(status, "ok")).as_py() or 0
+        is_good = good == len(status)
+        rows = [] if is_good else parquet.read(list(_COUNTED), use_threads=False).to_pylist()
+    tally = Tally(ok=good, skipped=good)
+    for row in rows:
+        if row["status"] != "ok":
+            tally.count(row, is_new=False)
     return tally
 
 
@@ -39,7 +51,11 @@ def reopened_rows(
     Raises:
         JobError: The part is damaged or of another format.
     """
-    return _read(job, store, reopened_part(job.layout, unit), unit, columns)
+    uri = reopened_part(job.layout, unit)
+    with _plain_errors(job, uri, unit):
+        table = _open(job, store, uri, unit).read(list(columns), use_threads=False)
+        rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 def reopened_summary(job: Job, store: ObjectStore, unit: int) -> dict[str, dict[str, Any]]:
@@ -57,16 +73,18 @@ def reopened_unit(layout: Layout, uri: str) -> int | None:
     return layout.part_unit(join_uri(layout.results, uri.removeprefix(layout.reopened + "/")))
 
 
-def _read(job: Job, store: ObjectStore, uri: str, unit: int, columns: Sequence[str]) -> list[dict[str, Any]]:
-    with _plain_errors(job, uri, unit):
-        parquet = pq.ParquetFile(ObjectFile(store, uri), pre_buffer=True)
-        _check_format(parquet, job, uri, unit)
-        rows: list[dict[str, Any]] = parquet.read(list(columns), use_threads=False).to_pylist()
-    return rows
+def _open(job: Job, store: ObjectStore, uri: str, unit: int) -> pq.ParquetFile:
+    """A part, by its footer; of a small one all is fetched at once."""
+    file = ObjectFile(store, uri)
+    is_small = file.seek(0, io.SEEK_END) <= SMALL_BYTES
+    file.seek(0)
+    parquet = pq.ParquetFile(pa.BufferReader(file.readall()) if is_small else file, pre_buffer=True)
+    _check_format(parquet, job, uri, unit)
+    return parquet
 
 
 def _check_format(parquet: pq.ParquetFile, job: Job, uri: str, unit: int) -> None:
-    written = (parquet.schema_arrow.metadata or {}).get(_FORMAT)
+    written = (parquet.metadata.metadata or {}).get(_FORMAT)
     if written is None:
         raise JobError(f"{uri} was not written by stylebatch: it names no format; {_advice(job, unit)}")
     if written != str(FORMAT_VERSION).encode():

@@ -5,6 +5,7 @@ import json
 import posixpath
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from stylebatch.quoting import quoted
 
@@ -16,10 +17,16 @@ HASH_DIGITS = 12
 """Hexadecimal digits of a default id. A million rows whose files all have one name (``001/photo.jpg``,
 ``002/photo.jpg`` ...) then share an id with a chance of 1 in 500; validation would find it."""
 
+REMEMBERED = 256
+"""Lists of styles whose names are kept for the rows that follow; one may take a quarter of a megabyte."""
+
 LONGEST_ID = 128
 """Characters of a pair_id: with its ending it is a file's name."""
 
-_SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+SAFE_ID = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+"""A pair_id, as a regular expression that must match all of it."""
+
+_SAFE = re.compile(SAFE_ID)
 _UNSAFE_RUN = re.compile(r"[^A-Za-z0-9._]+")
 
 
@@ -46,9 +53,16 @@ def default_pair_id(content: str | None, styles: Sequence[str | None], overrides
         styles: The styles' URIs as written; none for a content reconstruction.
         overrides: The row's own recipe columns, encoded the same for the same values.
     """
-    identity = json.dumps([content, styles, overrides]).encode()
-    digest = hashlib.sha256(identity).hexdigest()[:HASH_DIGITS]
-    return f"{_stem(content) or 'texture'}--{_style_name(styles)}-{digest}"
+    style_name, style_json = _styles(tuple(styles))
+    identity = f"[{json.dumps(content)}, {style_json}, {json.dumps(overrides)}]"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:HASH_DIGITS]
+    return f"{_stem(content) or 'texture'}--{style_name}-{digest}"
+
+
+@lru_cache(REMEMBERED)
+def _styles(styles: tuple[str | None, ...]) -> tuple[str, str]:
+    """The name of some styles, and they as JSON; most rows share theirs with many others."""
+    return _style_name(styles), json.dumps(styles)
 
 
 def _style_name(styles: Sequence[str | None]) -> str:

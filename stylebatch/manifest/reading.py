@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,8 +19,8 @@ from stylebatch.quoting import quoted, reason
 from stylebatch.recipe import Recipe
 
 SUFFIX = ".parquet"
-MAX_ROWS = 10_000_000
-"""Of a manifest; checking that no two are alike takes 25 bytes for each."""
+MAX_ROWS = 100_000_000
+"""Of a manifest; checking that no two are alike takes 16 bytes on the disk for each."""
 MAX_FOOTERS_BYTES = 64 << 20
 """Of the footers of all files, which are held as long as the manifest is."""
 HASH_RANGE = 4 << 20
@@ -85,15 +86,29 @@ class Manifest:
         Raises:
             ManifestError: The file is damaged, or a text is not UTF-8.
         """
-        columns = readable_columns(self.schema)
-        for number, batch in self._batches(columns, first_row, self.num_rows):
-            try:
-                yield from read_rows(batch, number)
-            except (ValueError, pa.ArrowException) as error:
-                raise ManifestError(
-                    f"{self.uri}: rows {number} to {number + batch.num_rows - 1}: a text is not UTF-8, or is "
-                    f"damaged ({reason(error)}); write the column as UTF-8 strings"
-                ) from error
+        for number, batch in self.batches(first_row):
+            with self.text_errors(number, batch):
+                rows = read_rows(batch, number)
+            yield from rows
+
+    def batches(self, first_row: int = 0) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Stream the readable known columns, some rows at a time, each run after its first row's number.
+
+        Raises:
+            ManifestError: The file is damaged.
+        """
+        return self._batches(readable_columns(self.schema), first_row, self.num_rows)
+
+    @contextmanager
+    def text_errors(self, number: int, batch: pa.RecordBatch) -> Iterator[None]:
+        """Turn what is raised over texts that are not UTF-8 into a ManifestError that names the rows."""
+        try:
+            yield
+        except (ValueError, pa.ArrowException) as error:
+            raise ManifestError(
+                f"{self.uri}: rows {number} to {number + batch.num_rows - 1}: a text is not UTF-8, or is "
+                f"damaged ({reason(error)}); write the column as UTF-8 strings"
+            ) from error
 
     def extras(self, first_row: int, count: int) -> pa.Table:
         """The extra columns of a run of rows, with the types of :attr:`extra_schema`.

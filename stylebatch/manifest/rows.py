@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
@@ -20,6 +21,9 @@ from stylebatch.recipe import FIELDS, MOST_STYLES, Recipe
 
 REMEMBERED = 16_384
 """Recipes, and resolved URIs, that are kept for the rows that follow."""
+
+Indices = np.ndarray[tuple[int], np.dtype[np.int64]]
+"""Places in a batch, or in a dictionary."""
 
 
 class Row(NamedTuple):
@@ -43,23 +47,27 @@ def recipe_columns(columns: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in FIELDS if name in present)
 
 
-def read_rows(batch: pa.RecordBatch, first_row: int) -> Iterator[Row]:
-    """The rows of a batch of known columns.
+def read_rows(batch: pa.RecordBatch, first_row: int, places: Indices | None = None) -> Iterator[Row]:
+    """The rows of a batch of known columns, or some of them.
 
     Args:
         batch: Rows with columns of the types that the schema check allows.
         first_row: The number of the batch's first row.
+        places: Of those that are wanted within the batch; None is all.
 
     Raises:
         ValueError: A text column has bytes that are not UTF-8.
     """
+    numbers: Iterable[int] = itertools.count(first_row)
+    if places is not None:
+        batch, numbers = batch.take(pa.array(places)), (first_row + places).tolist()
     nulls = [None] * batch.num_rows
     names = batch.schema.names
-    values = {name: _values(batch.column(i)) for i, name in enumerate(names)}
+    values = {name: values_of(batch.column(i)) for i, name in enumerate(names)}
     overrides = [values[name] for name in recipe_columns(names)]
     return map(
         Row,
-        itertools.count(first_row),
+        numbers,
         values.get("pair_id", nulls),
         values.get("content", nulls),
         map(_as_styles, values.get("style", nulls)),
@@ -67,7 +75,7 @@ def read_rows(batch: pa.RecordBatch, first_row: int) -> Iterator[Row]:
     )
 
 
-def _values(column: pa.Array) -> list[Any]:
+def values_of(column: pa.Array) -> list[Any]:
     """Python values, cut to lengths that are still refused; lists become tuples, which can be compared."""
     if types.is_floating(column.type):
         column = column.cast(pa.float64())  # a half float is no Python float
@@ -75,11 +83,26 @@ def _values(column: pa.Array) -> list[Any]:
         short = _cut(column, pc.list_value_length, pc.list_slice, MOST_STYLES + 1)
         return [None if value is None else tuple(value) for value in short.to_pylist()]
     if types.is_dictionary(column.type):
-        column = pa.DictionaryArray.from_arrays(column.indices, _cut_texts(column.dictionary))
-    elif is_text(column.type):
+        return _dictionary_values(column)
+    if is_text(column.type):
         column = _cut_texts(column)
     values: list[Any] = column.to_pylist()
     return values
+
+
+def _dictionary_values(column: pa.DictionaryArray) -> list[Any]:
+    """The values of a column of texts, each of which becomes a Python object once."""
+    used, places = distinct_indices(column)
+    texts = [*_cut_texts(column.dictionary.take(pa.array(used))).to_pylist(), None]
+    return [texts[place] for place in places.tolist()]
+
+
+def distinct_indices(column: pa.DictionaryArray) -> tuple[Indices, Indices]:
+    """The dictionary's entries that a column uses, and for each row the place among them; -1 for null."""
+    indices = column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    used, places = np.unique(indices, return_inverse=True)
+    has_nulls = used.size > 0 and used[0] < 0
+    return (used[1:], places - 1) if has_nulls else (used, places)
 
 
 def _cut_texts(texts: pa.Array) -> pa.Array:
@@ -111,8 +134,6 @@ class _Settings:
     """None where there is a problem."""
     problem: str
     """What is wrong with the values, or ''."""
-    identity: str
-    """The values that are given, as JSON."""
 
 
 class PairMaker:
@@ -130,13 +151,14 @@ class PairMaker:
         self._folder = folder
         self._columns = recipe_columns(columns)
         self._settings = functools.lru_cache(REMEMBERED)(self._settle)
+        self._identity = functools.lru_cache(REMEMBERED)(self._identify)
         self._resolve = functools.lru_cache(REMEMBERED)(functools.partial(resolve_uri, base=folder))
 
     def pair_id(self, row: Row) -> str:
         """The row's id, which may be unsafe, or its default id."""
         if row.pair_id is not None:
             return row.pair_id
-        return default_pair_id(row.content, row.styles, self._settings(row.overrides).identity)
+        return default_pair_id(row.content, row.styles, self._identity(row.overrides))
 
     def make(self, row: Row) -> Pair | list[str]:
         """The pair of a row, or every problem with it, one sentence each."""
@@ -167,20 +189,32 @@ class PairMaker:
             problems.append(f"{column}: {error}")
             return ""
 
-    def _settle(self, overrides: Sequence[Any]) -> _Settings:
-        given = {
+    def settings_fit(self, row: Row) -> bool:
+        """Whether a row's recipe columns are right, and go together with as many images as it has."""
+        recipe = self._settings(row.overrides).recipe
+        return recipe is not None and next(_misfits(row, recipe), None) is None
+
+    def _given(self, overrides: Sequence[Any]) -> dict[str, Any]:
+        """The values of a row's recipe columns that are not null, by field."""
+        return {
             name: value for name, value in zip(self._columns, overrides, strict=True) if value is not None
         }
-        identity = json.dumps(given, sort_keys=True)
+
+    def _identify(self, overrides: Sequence[Any]) -> str:
+        """The values that are given, as JSON."""
+        return json.dumps(self._given(overrides), sort_keys=True)
+
+    def _settle(self, overrides: Sequence[Any]) -> _Settings:
+        given = self._given(overrides)
         try:
             recipe = self._default.replace(given)
             if not LOCATION_FIELDS.keys().isdisjoint(given):
                 recipe = resolve_locations(recipe, self._folder)
         except RecipeError as error:
-            return _Settings(None, str(error).removeprefix("recipe: "), identity)
+            return _Settings(None, str(error).removeprefix("recipe: "))
         except StorageError as error:
-            return _Settings(None, str(error), identity)
-        return _Settings(recipe, "", identity)
+            return _Settings(None, str(error))
+        return _Settings(recipe, "")
 
 
 def _misfits(row: Row, recipe: Recipe) -> Iterator[str]:

@@ -1,26 +1,33 @@
 """One pass over a manifest that collects every problem before any work is done."""
 
-from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
+from pyarrow.types import is_dictionary
 
 from stylebatch.errors import ManifestError
 from stylebatch.manifest.reading import Manifest
-from stylebatch.manifest.rows import PairMaker, Row
+from stylebatch.manifest.repetitions import Hasher, Hashes, IdHashes, short_id
+from stylebatch.manifest.rows import Indices, PairMaker, Row, read_rows
 from stylebatch.manifest.schema import (
     LOCATION_COLUMNS,
     readable_columns,
     schema_problems,
     unreadable_columns,
 )
+from stylebatch.manifest.screening import Screen
 from stylebatch.pairs import Pair
 from stylebatch.quoting import quoted
 from stylebatch.recipe import Recipe
 
 MAX_REPORTED = 20
 """Rows whose problems are listed, and again pairs of rows that are alike; the others are counted."""
+MOST_COMPARED = 1000
+"""Rows with the hash of an earlier one that are read again, to see whether they have its id and what else;
+any more are counted. Of a hundred million rows, two share a hash by chance in one of 3,700 manifests."""
+MOST_BAD = 1_000_000
+"""Rows with problems after which the others are not looked at: a small file may hold a hundred million."""
 
 
 @dataclass
@@ -48,7 +55,8 @@ class _Findings:
 def validate(manifest: Manifest, default: Recipe, reserved: frozenset[str]) -> None:
     """Check every column and every row in a streaming pass, after one over the extra columns.
 
-    Memory: 25 bytes a row. Recipes are built once for rows with the same recipe columns.
+    The memory that it takes does not depend on how many rows there are; of more than four million, 16 bytes
+    each are in temporary files. Recipes are built once for rows with the same recipe columns.
 
     Args:
         manifest: What to check.
@@ -82,48 +90,78 @@ def _row_lines(manifest: Manifest, default: Recipe) -> list[str]:
         return ["... and the rows were not checked, because their content or style cannot be read"]
     maker = PairMaker(default, manifest.folder, readable_columns(manifest.schema))
     rows = _Findings(manifest.uri, "rows with problems")
-    hashes = array("q")
     try:
-        _check_rows(manifest, maker, rows, hashes)
-        return rows.report() + _repetition_lines(manifest, maker, hashes)
+        with IdHashes(manifest.num_rows) as hashes:
+            stop = _check_rows(manifest, maker, rows, hashes)
+            unchecked = [f"... and the rows from {stop:,} on were not checked"] * (stop < manifest.num_rows)
+            return rows.report() + unchecked + _repetition_lines(manifest, maker, hashes)
     except ManifestError as error:  # the file is damaged further on
         return [*rows.report(), str(error)]
 
 
-def _check_rows(manifest: Manifest, maker: PairMaker, rows: _Findings, hashes: "array[int]") -> None:
-    """Collect the problems of each row, and a 64-bit hash of each row's id without its letter case."""
-    # Rows may differ in a column that cannot be read: then ids made from the others prove nothing.
-    ids_are_whole = not unreadable_columns(manifest.schema)
-    for row in manifest.rows():
-        pair = maker.make(row)
-        if not isinstance(pair, Pair):
-            rows.add(pair, f"row {row.number}: ")
-        if ids_are_whole or row.pair_id is not None:
-            pair_id = pair.pair_id if isinstance(pair, Pair) else maker.pair_id(row)
-            hashes.append(hash(pair_id.lower()))
-        else:
-            hashes.append(hash(("no id", row.number)))
+def _check_rows(manifest: Manifest, maker: PairMaker, rows: _Findings, hashes: IdHashes) -> int:
+    """Collect the problems of each row, and a hash of each row's id without its letter case.
+
+    Returns:
+        The first row that was not looked at, since there are too many problems already.
+    """
+    screen, ids = Screen(maker, manifest.folder), _Ids(manifest, maker)
+    for number, batch in manifest.batches():
+        with manifest.text_errors(number, batch):
+            doubtful = screen.doubtful(batch)
+            looked_at = read_rows(batch, number, doubtful)
+            hashes.add(number, ids.hashes(batch, number, doubtful))
+        for row in looked_at:
+            pair = maker.make(row)
+            if not isinstance(pair, Pair):
+                rows.add(pair, f"row {row.number}: ")
+        if rows.count >= MOST_BAD:
+            return int(number + batch.num_rows)
+    return manifest.num_rows
 
 
-def _repetition_lines(manifest: Manifest, maker: PairMaker, hashes: "array[int]") -> list[str]:
+class _Ids:
+    """The ids of rows, by hash."""
+
+    def __init__(self, manifest: Manifest, maker: PairMaker) -> None:
+        # Rows may differ in a column that cannot be read: then ids made from the others prove nothing.
+        self._are_whole = not unreadable_columns(manifest.schema)
+        self._maker = maker
+        self._hash = Hasher()
+
+    def hashes(self, batch: pa.RecordBatch, first_row: int, doubtful: Indices) -> Hashes:
+        """Of each row's id; ids that the rows give themselves and that are safe are hashed as they stand."""
+        hashes = np.empty(batch.num_rows, np.uint64)
+        is_plain = np.zeros(batch.num_rows, np.bool_)
+        if "pair_id" in batch.schema.names:
+            is_plain = batch.column("pair_id").is_valid().to_numpy(zero_copy_only=False).copy()
+            is_plain[doubtful] = False
+            given = batch.column("pair_id").filter(pa.array(is_plain))
+            hashes[is_plain] = self._hash(given.dictionary_decode() if is_dictionary(given.type) else given)
+        others = np.flatnonzero(~is_plain)
+        texts = [self._text(row) for row in read_rows(batch, first_row, others)]
+        hashes[others] = self._hash(pa.array(texts, pa.large_string()))
+        return hashes
+
+    def _text(self, row: Row) -> str:
+        if self._are_whole or row.pair_id is not None:
+            return short_id(self._maker.pair_id(row))
+        return f"no id {row.number}"
+
+
+def _repetition_lines(manifest: Manifest, maker: PairMaker, hashes: IdHashes) -> list[str]:
     """What rows with the same id have in common; each is read again, as two ids can share a hash."""
-    repetitions = _Findings(manifest.uri, "rows that have the id of an earlier row")
-    for first, later in _equal_places(np.frombuffer(hashes, dtype=np.int64)):
-        if repetitions.count >= MAX_REPORTED:
-            repetitions.count += 1
-        elif problem := _repetition(maker, _row(manifest, first), _row(manifest, later)):
-            repetitions.add([problem])
-    return repetitions.report()
-
-
-def _equal_places(values: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Iterator[tuple[int, int]]:
-    """Each place whose value was there before, in order, after the first place that has it."""
-    order = np.argsort(values, kind="stable")
-    ranked = values[order]
-    again = np.flatnonzero(ranked[1:] == ranked[:-1]) + 1
-    firsts = order[np.searchsorted(ranked, ranked[again])]
-    places = sorted(zip(order[again].tolist(), firsts.tolist(), strict=True))
-    return ((first, later) for later, first in places)
+    lines = _Findings(manifest.uri, "rows that have the id of an earlier row")
+    repetitions = hashes.repetitions(MOST_COMPARED)
+    left = repetitions.count
+    for first, later in repetitions.first:
+        if lines.count == MAX_REPORTED:
+            break
+        left -= 1
+        if problem := _repetition(maker, _row(manifest, first), _row(manifest, later)):
+            lines.add([problem])
+    lines.count += left
+    return lines.report()
 
 
 def _row(manifest: Manifest, number: int) -> Row:

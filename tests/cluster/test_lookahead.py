@@ -1,5 +1,6 @@
 """The look-ahead: bounded, and no more reading than batches are worth."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -162,4 +163,40 @@ def test_an_error_of_the_stream_reaches_the_driver(make_task: TaskMaker, store: 
     lookahead = LookAhead(damaged(), store, 10, False)
     with pytest.raises(ValueError, match="the manifest is damaged"):
         lookahead.take(10, timeout=0)
+    lookahead.close()
+
+
+def test_many_that_are_ready_are_taken_at_once_and_in_order(make_task: TaskMaker, store: MemoryStore) -> None:
+    """Ten thousand tasks take seconds where each call looks at all that are held."""
+    tasks = [make_task(i, recipe=Recipe(size=512)) for i in range(10_000)]
+    lookahead = LookAhead(iter(tasks), store, depth=10_000, is_gpu=False)
+    started = time.process_time()
+    taken = lookahead.take(9000, timeout=5)
+    while not lookahead.is_exhausted:
+        taken += lookahead.take(3, timeout=5)
+    lookahead.close()
+    assert rows(taken) == list(range(10_000))
+    assert time.process_time() - started < 3
+
+
+def test_a_header_that_takes_long_holds_up_nobody_else(make_task: TaskMaker, store: MemoryStore) -> None:
+    waits = threading.Event()
+
+    class SlowStore(MemoryStore):
+        def get_range(self, uri: str, start: int, length: int) -> bytes:
+            if uri == "/c0.png":
+                waits.wait(20)
+            return super().get_range(uri, start, length)
+
+    tasks = [make_task(i) for i in range(9)]
+    lookahead = LookAhead(iter(tasks), SlowStore(store.objects), depth=9, is_gpu=False)
+    taken: list[Candidate] = []
+    while len(taken) < 8:
+        taken += lookahead.take(9, timeout=5)
+    assert sorted(rows(taken)) == list(range(1, 9))
+    assert not lookahead.is_exhausted
+    assert lookahead.take(9, timeout=0) == []
+    waits.set()
+    assert rows(lookahead.take(9, timeout=5)) == [0]
+    assert lookahead.is_exhausted
     lookahead.close()

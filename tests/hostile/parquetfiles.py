@@ -103,7 +103,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "1,001 columns": lambda: parquet({f"c{i}": [1] for i in range(1001)}),
     "1,000 levels": lambda: nested_schema(1000),
     "10,000 levels": lambda: nested_schema(10_000),
-    "20 million rows": lambda: parquet({"content": pa.nulls(20_000_000, pa.string())}, compression="zstd"),
+    "200 million rows": lambda: parquet({"content": pa.nulls(200_000_000)}, compression="zstd"),
     "delta encoding": lambda: parquet(
         {"content": ["a.jpg"] * 3}, use_dictionary=False, column_encoding={"content": "DELTA_BYTE_ARRAY"}
     ),

@@ -39,7 +39,7 @@ REFUSALS = {
     "1,001 columns": "there are 1001 columns; at most 1000 are read",
     "1,000 levels": "a column is nested in more than 32 levels",
     "10,000 levels": "there are too many columns",
-    "20 million rows": "there are 20,000,000 rows; a manifest has at most 10,000,000: split it",
+    "200 million rows": "there are 200,000,000 rows; a manifest has at most 100,000,000: split it",
     "delta encoding": "column 'content': a page is written as DELTA_BYTE_ARRAY",
 }
 

@@ -23,8 +23,8 @@ FIXED = Counter(
     }
 )
 """Calls of opening an output again, whatever it holds."""
-A_FINISHED_UNIT = Counter({"size": 1, "get_range": 2})
-"""A part of more than 64 KiB needs one ranged read more."""
+A_FINISHED_UNIT = Counter({"size": 1, "get_range": 1})
+"""A part of more than 64 KiB needs one ranged read more, and another one if some of its rows have failed."""
 UNFINISHED = Counter({"delete": 1})
 """Of ``_SUCCESS``, where there is an open unit."""
 AN_OPEN_UNIT = Counter({"sweep": 2})

@@ -4,12 +4,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from stylebatch.errors import ManifestError
 from stylebatch.manifest import validate
 from stylebatch.manifest import validation as validation_module
+from stylebatch.manifest.repetitions import Hasher
 from stylebatch.manifest.schema import KNOWN_COLUMNS
 from stylebatch.recipe import FIELDS, Recipe
 
@@ -241,7 +243,7 @@ def test_many_repetitions_are_counted(opened: Any) -> None:
 
 
 def test_rows_that_only_share_a_hash_are_no_repetition(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation_module, "hash", lambda value: 1, raising=False)
+    monkeypatch.setattr(Hasher, "__call__", lambda self, texts: np.ones(len(texts), np.uint64))
     assert problems(opened({"content": ["a.jpg", "b.jpg"]})) == []
 
 
@@ -289,3 +291,43 @@ def test_a_file_that_is_damaged_in_the_middle_is_one_more_problem(
     found = problems(manifest)
     assert found[0].startswith("row 0: content and style are both null")
     assert "is cut short or is damaged" in found[1]
+
+
+def test_rows_after_very_many_bad_ones_are_not_looked_at(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation_module, "MOST_BAD", 100)
+    contents = ["a.jpg", "a.jpg", *[None] * 98, "b.jpg", "b.jpg", *[None] * 5000]
+    found = problems(
+        opened({"content": pa.array(contents, pa.string()), "pair_id": [f"p{i}" for i in range(5102)]})
+    )
+    assert found[:20] == [f"row {i}: content and style are both null; give one of them" for i in range(2, 22)]
+    assert found[20:] == [
+        "... and 4,072 more rows with problems",
+        "... and the rows from 4,096 on were not checked",
+    ]
+
+
+def test_ids_are_compared_with_those_of_bad_rows_and_made_ones(opened: Any) -> None:
+    columns = {
+        "pair_id": ["one", "ONE", "\N{KELVIN SIGN}", "k", None, None, "x" * 200, "X" * 200],
+        "content": ["a.jpg", "ftp://x", "c.jpg", "d.jpg", "e.jpg", "e.jpg", "f.jpg", "g.jpg"],
+        "style": pa.array(["s.jpg"] * 8).dictionary_encode(),
+    }
+    columns["pair_id"] = pa.array(columns["pair_id"]).dictionary_encode()
+    found = problems(opened(columns))
+    assert [line.partition(":")[0] for line in found[:4]] == ["row 1", "row 2", "row 6", "row 7"]
+    assert [line[:12] for line in found[4:]] == [
+        "rows 0 and 1",
+        "rows 2 and 3",
+        "rows 4 and 5",
+        "rows 6 and 7",
+    ]
+
+
+@pytest.mark.parametrize("rows_per_group", [7, 5000, 20_000])
+def test_repetitions_are_found_across_batches(opened: Any, rows_per_group: int) -> None:
+    ids = [f"p{i}" for i in range(20_000)]
+    ids[19_999], ids[8000] = "P3", "p7999"
+    found = problems(opened({"content": ["a.jpg"] * 20_000, "pair_id": ids}, row_group_size=rows_per_group))
+    assert [line.partition(" have")[0] for line in found] == ["rows 7999 and 8000", "rows 3 and 19999"]
