@@ -10,7 +10,10 @@ import ray
 from scale_jobs import ok_row
 
 from stylebatch.cluster import driver
-from stylebatch.cluster.fleet import Fleet, FleetPlan, Member
+from stylebatch.cluster.fleet import Fleet
+from stylebatch.cluster.members import Member
+from stylebatch.cluster.plans import FleetPlan
+from stylebatch.cluster.scaling import WorkerLimits
 from stylebatch.cluster.schedule import Candidate
 from stylebatch.cluster.worker import WorkerInfo
 from stylebatch.work import Activity, Outcome, Task
@@ -65,12 +68,17 @@ class Crowd(Fleet[Candidate]):
         actor: Any = ray.remote(Bench).options(num_cpus=0, max_concurrency=4 * seats)
         self._benches = [actor.remote(output, seconds, spread) for _ in range(PROCESSES)]
         self._seats = 0
-        super().__init__(FleetPlan(seats, 1, is_gpu=False), None, 3600.0)
+        super().__init__(FleetPlan(WorkerLimits(seats, seats), 1, 0.0), None, 3600.0)
 
     def _start(self, start_failures: int = 0) -> Member[Candidate]:
         seat = Seat(self._benches[self._seats % PROCESSES], self._seats)
         self._seats += 1
         return Member(seat, seat.prepare.remote(), start_failures)
+
+    def release(self, member: Member[Candidate]) -> None:
+        """Do without a seat."""
+        member.batches.clear()
+        self.members.remove(member)
 
 
 def mean_seconds(seconds: float, spread: float) -> float:
@@ -80,4 +88,4 @@ def mean_seconds(seconds: float, spread: float) -> float:
 
 def seat_workers(seats: int, output: str, seconds: float, spread: float) -> None:
     """Let the driver start such a fleet from now on."""
-    driver._start_fleet = lambda *_: Crowd(seats, output, seconds, spread)  # type: ignore[assignment]
+    driver._make_fleet = lambda *_: Crowd(seats, output, seconds, spread)  # type: ignore[assignment]

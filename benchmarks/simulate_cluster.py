@@ -2,10 +2,10 @@
 
     python benchmarks/simulate_cluster.py [ROW ...] [--workers N] [--pairs N] [--driver-ms MS]
 
-What is real is the policy of :mod:`stylebatch.cluster`: what runs next, what is tried again, what is given up.
-What is simulated: the clock, how long a pair takes (log-normal), workers that die, machines that leave and join, the
-time that a worker needs to start and to fetch images, and the driver, which looks after the pairs that have
-ended one at a time.
+What is real is the policy of :mod:`stylebatch.cluster`: what runs next, what is tried again, what is given up,
+what runs twice. What is simulated: the clock, how long a pair takes (log-normal), workers that die, machines
+that leave and join, the time that a worker needs to start and to fetch images, and the driver, which looks after
+the pairs that have ended one at a time.
 
 Idle is a worker that is up and does not compute, whatever the reason: nothing to do, a batch that the driver
 has not given it yet, images that are not there yet. Images of a batch that waits behind another one come
@@ -31,13 +31,17 @@ from stylebatch.cluster.schedule import (
     is_poison,
     look_ahead_depth,
     may_have_another,
+    moved,
     retried,
 )
+from stylebatch.cluster.stragglers import Durations, HeldBatch, worth_a_second_run
 from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe
 from stylebatch.work import Task
 
 RECIPE = Recipe()
+TICK = 0.5
+"""Seconds between two looks of the driver at its workers when nothing ends."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Plan:
     start_seconds: float = 20.0
     """From a worker's place to its being ready."""
     runs_slowest_twice: bool = True
-    """Whether an idle worker, when nothing waits any more, begins a pair that another one is late with."""
+    """Whether idle workers, when nothing waits any more, run what others are late with."""
     seed: int = 0
 
 
@@ -126,6 +130,14 @@ class Report:
     """Simulated."""
 
 
+@dataclass(frozen=True)
+class HeldKey:
+    """What a held batch is known by."""
+
+    candidates: tuple[Candidate, ...]
+    """Its pairs."""
+
+
 class Cluster:
     """The simulation: events in order of time."""
 
@@ -148,6 +160,8 @@ class Cluster:
         self._tail_from: float | None = None
         self._last_end = 0.0
         self._twice: set[int] = set()
+        self._durations = Durations()
+        self._looks_again = 0.0
         self._policy_ns = 0
 
     def run(self) -> Report:
@@ -216,7 +230,7 @@ class Cluster:
                 worker.styles.popitem(last=False)
 
     def _end(self, worker: SimulatedWorker, now: float) -> None:
-        batch = worker.batches.popleft()
+        batch, seconds = worker.batches.popleft(), now - worker.busy[-1][0]
         worker.fetched_at.popleft()
         if worker.batches:
             self._begin(worker, now)
@@ -225,6 +239,7 @@ class Cluster:
 
         def settle(moment: float) -> None:
             worker.known -= 1
+            self._durations.add(seconds)
             for candidate in batch:
                 self._settle(candidate)
             self._dispatch(moment)
@@ -322,32 +337,31 @@ class Cluster:
             self._begin(worker, now)
 
     def _end_early(self, idle: list[SimulatedWorker], now: float) -> None:
-        """Nothing waits any more for some idle workers: they begin what others are late with."""
+        """Nothing waits any more for some idle workers: they run what others are late with a second time."""
         self._tail_from = self._tail_from or now
-        for worker in idle if self._plan.runs_slowest_twice else ():
-            late = self._latest()
-            if late is None:
-                return
-            self._twice.add(late.task.pair.row)
-            again = replace(late, task=replace(late.task, attempt=late.task.attempt + 1))
-            self._hand(worker, [again], now)
+        if not self._plan.runs_slowest_twice:
+            return
+        late = worth_a_second_run(self._held(now), self._durations.median)
+        for batch, worker in zip(late, idle, strict=False):
+            assert isinstance(batch, HeldKey)
+            self._twice.update(candidate.task.pair.row for candidate in batch.candidates)
+            self._hand(worker, [moved(candidate) for candidate in batch.candidates], now)
+        if now >= self._looks_again:
+            self._looks_again = now + TICK
+            self._at(self._looks_again, self._dispatch)
 
-    def _latest(self) -> Candidate | None:
-        """Of those that run once, the pair that will probably end last: one not begun, or the oldest."""
-        waiting = (
-            batch for worker in self._workers.values() for batch in itertools.islice(worker.batches, 1, None)
-        )
-        begun = sorted(
-            (worker for worker in self._workers.values() if worker.batches), key=lambda one: one.busy[-1][0]
-        )
-        candidates = itertools.chain(*waiting, *(worker.batches[0] for worker in begun))
-        return next((one for one in candidates if one.task.pair.row not in self._twice), None)
+    def _held(self, now: float) -> Iterator[HeldBatch]:
+        """The batches that may be run a second time."""
+        for worker in self._workers.values():
+            for position, batch in enumerate(worker.batches):
+                if not any(one.is_suspect or one.task.pair.row in self._twice for one in batch):
+                    yield HeldBatch(HeldKey(tuple(batch)), now - worker.busy[-1][0], position > 0)
 
     def _timed(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Call the policy, and note how long it takes on this machine."""
-        started = time.perf_counter_ns()
+        started = time.thread_time_ns()
         result = call(*arguments)
-        self._policy_ns += time.perf_counter_ns() - started
+        self._policy_ns += time.thread_time_ns() - started
         return result
 
     def _report(self) -> Report:

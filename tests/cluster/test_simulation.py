@@ -16,11 +16,12 @@ SMALL = Plan(workers=40, pairs=3000, deaths=0.01, failures=0.01, leaving_every=1
 
 @pytest.mark.parametrize("seed", range(3))
 def test_workers_are_hardly_idle_and_the_tail_is_short(seed: int) -> None:
+    """A pair whose worker dies near the end has to begin anew: hence more than two medians."""
     report = Cluster(replace(SMALL, seed=seed)).run()
     assert (report.pairs, report.given_up) == (SMALL.pairs, 0)
     assert report.attempts > SMALL.pairs  # some were lost
     assert report.idle_share < 0.03
-    assert report.tail_medians < 2
+    assert report.tail_medians < 2.5
 
 
 def test_a_driver_that_is_too_slow_shows() -> None:
