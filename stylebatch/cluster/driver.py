@@ -153,7 +153,7 @@ class _Run:
         self._ending = ending
         self._backlog = Backlog()
         self._settlement = Settlement(job, opened.store, book, self._backlog, self._tell)
-        self._tail = Tail(fleet, self._settlement.second_runs, opened.is_conditional)
+        self._tail = Tail(fleet, self._settlement.second_runs, opened.is_conditional, self._tell)
         self._publisher = PartPublisher(job, opened.store, opened.lease, self._tell)
         self._lookahead = LookAhead(
             tasks, opened.store, MOST_HEADERS, fleet.plan.is_gpu, options.largest_batch
@@ -319,6 +319,7 @@ class _Run:
         self._notices.append(
             f"the machine {host} leaves the cluster: a worker there (process {process}) is let go{waiting}"
         )
+        self._tell(worker_lost(member.progress, taken, "its machine leaves the cluster"))
         self._settlement.hand_over(taken)
 
     def _end_losers(self) -> None:

@@ -54,7 +54,7 @@ class WorkerReady(Event):
 
 @dataclass(frozen=True)
 class WorkerLost(Event):
-    """A worker died, hung or vanished with its machine; its pairs wait for another."""
+    """A worker died, hung, or went with its machine; its pairs wait for another."""
 
     name: ClassVar[str] = "worker_lost"
     host: str
@@ -62,7 +62,7 @@ class WorkerLost(Event):
     process: int
     """Process id."""
     reason: str
-    """As Ray has it, or how long it made no progress."""
+    """As Ray has it, or how long it made no progress, or that its machine leaves."""
     pair_ids: tuple[str, ...]
     """What it had."""
 
