@@ -2,12 +2,14 @@
 
     python benchmarks/bench.py [ROW ...]
 
-prints a row of the table for each name (all of them without a name). Everything is a ratio taken in one run,
-the two sides in turn on the same threads: machines are shared and their speed changes from minute to minute.
+prints a row of the table for each name (all of them without a name), and how long it took. Everything is a
+ratio taken in one run, the two sides in turn on the same threads: machines are shared and their speed changes
+from minute to minute.
 """
 
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -26,8 +28,10 @@ def main(names: list[str]) -> int:
     print("|---|---|---|---|")
     for name in names or ROWS:
         what, target, measure = ROWS[name]
+        started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             print(f"| {name} | {what} | {target} | {measure(Path(folder))} |", flush=True)
+        print(f"{name}: {(time.monotonic() - started) / 60:.1f} min", file=sys.stderr, flush=True)
     return 0
 
 

@@ -49,6 +49,12 @@ class LeaseError(JobError):
     """Another driver works on this output, or has taken it over."""
 
 
+class QueryError(StylebatchError):
+    """What is asked of a table of results cannot be answered, or not be written as it is asked."""
+
+    stops_job = True
+
+
 class WeightsError(StylebatchError):
     """A weights file is missing, is not a VGG-19, or its family is unknown."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from stylebatch.objectstore import join_uri
 
 FORMAT_VERSION = 2
 """Of the whole output: layout, records and parts."""
+
+_MERGED_NAME = re.compile(r"part-([0-9]{6,})-([0-9]{6,})\.([0-9]{6,})\.parquet")
 
 Row = Mapping[str, Any]
 """A result row by column name; a missing column is null."""
@@ -39,9 +42,24 @@ class Layout:
         return join_uri(self.output, "lease.json")
 
     @property
+    def progress(self) -> str:
+        """How far the driver has come, told by itself."""
+        return join_uri(self.output, "progress.json")
+
+    @property
     def results(self) -> str:
         """The folder of the parts."""
         return join_uri(self.output, "results")
+
+    @property
+    def generation(self) -> str:
+        """Which merged files count. Readers of a folder pass over names that begin with _."""
+        return join_uri(self.results, "_generation.json")
+
+    @property
+    def merging(self) -> str:
+        """The folder of merged files that such readers are not to see yet."""
+        return join_uri(self.results, "_merging")
 
     @property
     def all_images(self) -> str:
@@ -97,6 +115,34 @@ class Layout:
         digits = name.removeprefix("part-").removesuffix(".parquet")
         is_number = digits.isascii() and digits.isdigit()
         return int(digits) if is_number and uri == self.part(int(digits)) else None
+
+    def merged(self, name: str) -> str:
+        """A merged file, where every reader finds it."""
+        return join_uri(self.results, name)
+
+    def staged(self, name: str) -> str:
+        """The same before plain readers are to see it."""
+        return join_uri(self.merging, name)
+
+
+def merged_name(first: int, last: int, generation: int) -> str:
+    """The name of a file with the rows of units from ``first`` to ``last``; files are in order of row.
+
+    Args:
+        first: The smallest unit in it.
+        last: The largest.
+        generation: The one that it is new in, so that no file replaces another.
+    """
+    return f"part-{first:06d}-{last:06d}.{generation:06d}.parquet"
+
+
+def generation_of(name: str) -> int | None:
+    """The generation that a merged file is new in, by its name; None for any other name."""
+    found = _MERGED_NAME.fullmatch(name)
+    if found is None:
+        return None
+    first, last, generation = map(int, found.groups())
+    return generation if merged_name(first, last, generation) == name else None
 
 
 def encode_record(row: Row) -> bytes:

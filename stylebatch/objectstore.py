@@ -62,6 +62,14 @@ class ObjectStore(Protocol):
         """Store the object, replacing what was there."""
         ...
 
+    def put_file(self, uri: str, path: Path) -> None:
+        """Store what a file of this machine holds, however large, replacing what was there."""
+        ...
+
+    def copy(self, source: str, destination: str) -> None:
+        """Store what another object of the same storage holds. Raises NotFoundError."""
+        ...
+
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         """Store the object if nothing is there. True if it was stored, in one atomic step.
 

@@ -25,6 +25,22 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What a worker has spent since it last said so, on whatever it had to do."""
+
+    fetch_seconds: float = 0.0
+    """Fetching, decoding and sizing images, added up over threads."""
+    synthesize_seconds: float = 0.0
+    """Measuring targets and synthesizing, one batch after the other."""
+    publish_seconds: float = 0.0
+    """Encoding and storing pictures and records, added up over threads."""
+    bytes_read: int = 0
+    """From the storage: images, checkpoints, weights."""
+    bytes_written: int = 0
+    """To the storage: pictures, records, checkpoints."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How one attempt at a pair ended."""
 
@@ -38,6 +54,8 @@ class Outcome:
     """Whether every other pair would fail the same way."""
     notices: tuple[str, ...] = ()
     """What the user should be told besides: a damaged checkpoint, a batch that was halved."""
+    spent: Spent | None = None
+    """What the worker has spent, in one outcome of each batch; the others carry None."""
 
 
 @dataclass(frozen=True)

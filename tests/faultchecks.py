@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 LOSSES = ("loss", "content_loss", "style_loss", "solver_loss")
 TOLERANCE = 0.1
 """Between losses of a pair that ran in a batch and alone, relative; see docs/conventions.md."""
-ALLOWED = re.compile(r"job\.json|_SUCCESS|images/\d{6}/[^/]+|results/part-\d{6}\.parquet")
+ALLOWED = re.compile(r"job\.json|progress\.json|_SUCCESS|images/\d{6}/[^/]+|results/part-\d{6}\.parquet")
 """Names of what may be there at the end."""
 
 Objects = Mapping[str, bytes]

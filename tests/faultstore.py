@@ -82,6 +82,12 @@ class FaultStore:
     def put(self, uri: str, data: bytes) -> None:
         self._store.put(uri, data)
 
+    def put_file(self, uri: str, path: Path) -> None:
+        self._store.put_file(uri, path)
+
+    def copy(self, source: str, destination: str) -> None:
+        self._store.copy(source, destination)
+
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         return self._store.put_if_absent(uri, data)
 

@@ -14,7 +14,11 @@ CLASS_OF_FOLDER: Mapping[str, str] = {
     "results": "parts",
     "checkpoints": "checkpoints",
 }
-CLASS_OF_NAME: Mapping[str, str] = {"job.json": "job.json", "lease.json": "lease"}
+CLASS_OF_NAME: Mapping[str, str] = {
+    "job.json": "job.json",
+    "lease.json": "lease",
+    "progress.json": "progress",
+}
 
 
 class Fault(StrEnum):

@@ -13,10 +13,10 @@ from stylebatch.job.identity import claim_output
 from stylebatch.layout import Layout
 from stylebatch.manifest import open_manifest, write_manifest
 from stylebatch.objectstore import ObjectStore
-from stylebatch.output import part_rows
+from stylebatch.output import unit_rows
 from stylebatch.pair.batch import BatchRunner
 from stylebatch.recipe import Recipe
-from stylebatch.results import RESULT_SCHEMA, encode_part
+from stylebatch.results import RESULT_SCHEMA, encode_part, open_results
 from stylebatch.synthesis.families import BUNDLED_SHA256
 from stylebatch.work import Task
 
@@ -57,7 +57,7 @@ def finish_job(
 def edit_part(store: ObjectStore, output: str, unit: int, change: Callable[[Rows], object]) -> None:
     """Write a part again after its rows were changed in place."""
     uri = Layout(output).part(unit)
-    rows = part_rows(store, uri)
+    rows = unit_rows(open_results(store, output), unit)
     table = pq.read_table(io.BytesIO(store.get(uri)))
     extras = table.select([name for name in table.column_names if name not in RESULT_SCHEMA.names])
     change(rows)

@@ -5,6 +5,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,14 @@ class MemoryStore:
     def put(self, uri: str, data: bytes) -> None:
         self._note("put", uri)
         self._store(uri, data)
+
+    def put_file(self, uri: str, path: Path) -> None:
+        self._note("put_file", uri)
+        self._store(uri, path.read_bytes())
+
+    def copy(self, source: str, destination: str) -> None:
+        self._note("copy", source)
+        self._store(destination, self._object(source))
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         self._note("put_if_absent", uri)

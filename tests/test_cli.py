@@ -58,8 +58,11 @@ class Library:
         self.tally = Tally(ok=2)
         self.error: BaseException | None = None
 
-    def __call__(self, job: Job, store: Any, options: RunOptions, observe: Observer) -> Tally:
+    def __call__(
+        self, job: Job, store: Any, options: RunOptions, observe: Observer, watchers: Any = ()
+    ) -> Tally:
         self.calls.append((job, store, options))
+        self.watchers = watchers
         observe(Progress(2, 1, 0, 1, 1.0, ()))
         observe(Progress(2, 2, 0, 2, 1.0, (), self.notices))
         if self.error:
@@ -95,7 +98,7 @@ class TestRun:
         arguments = ["--workers", "3", "--address", "auto", "--device", "gpu", "--batch", "4"]
         arguments += ["--gpus-per-worker", "0.5"]
         arguments += ["--unit-size", "7", "--max-pixels", "1000", "--stall-timeout", "90"]
-        arguments += ["--checkpoint-seconds", "0", "--grace", "2.5", "--retry-failed"]
+        arguments += ["--checkpoint-seconds", "0", "--grace", "2.5", "--retry-failed", "--no-merge"]
         assert main(["run", "pairs.parquet", "--output", "out", *arguments]) == 0
         ((job, store, options),) = library.calls
         assert options == RunOptions(
@@ -109,6 +112,7 @@ class TestRun:
             checkpoint_seconds=0,
             grace=2.5,
             retry_failed=True,
+            merge=False,
         )
         assert isinstance(store, UriStore)
         assert job.manifest.uri == f"{folder}/pairs.parquet"

@@ -115,4 +115,6 @@ def test_start_commands(config: dict[str, Any]) -> None:
     head = config["head_start_ray_commands"][-1]
     assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in head
     assert "--dashboard-host=127.0.0.1" in head
-    assert "--address=$RAY_HEAD_IP:6379" in config["worker_start_ray_commands"][-1]
+    _, worker, watcher = config["worker_start_ray_commands"]
+    assert "--address=$RAY_HEAD_IP:6379" in worker
+    assert re.fullmatch(r"nohup .* stylebatch watch-spot .* &", watcher)

@@ -50,6 +50,7 @@ def output(rows: Rows) -> Objects:
     """Two rows in the first part, the others in the second; an image for each pair."""
     return {
         "job.json": b"{}",
+        "progress.json": b"{}",
         **{f"images/000000/{pair_id}.png": pair_id.encode() for pair_id in PAIR_IDS},
         "results/part-000000.parquet": part(rows[:2]),
         "results/part-000001.parquet": part(rows[2:]),

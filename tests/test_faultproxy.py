@@ -55,6 +55,7 @@ def always(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, method: str, faul
     [
         ("GET", "/b/out-1/job.json", "job.json"),
         ("PUT", "/b/out-1/lease.json", "lease"),
+        ("PUT", "/b/out-1/progress.json", "progress"),
         ("PUT", "/b/out-1/records/000000/a%20b.0123.json?x-id=PutObject", "records"),
         ("PUT", "/b/out-1/images/000000/images.png", "images"),
         ("GET", "/b/out-1/results/part-000000.parquet", "parts"),

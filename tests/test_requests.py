@@ -11,6 +11,7 @@ from s3server import S3Server
 from stylebatch.cluster.driver import run_job
 from stylebatch.cluster.jobs import make_job
 from stylebatch.cluster.options import RunOptions
+from stylebatch.job.status import read_status
 from stylebatch.manifest import write_manifest
 from stylebatch.recipe import Recipe
 from stylebatch.storage import UriStore
@@ -65,11 +66,17 @@ def test_requests_of_a_job(s3_server: S3Server, s3_bucket: str, monkeypatch: pyt
         tally = run_job(job, store, RunOptions(workers=1, largest_batch=1))
 
         requests = proxy.traffic.requests - before
+        read_status(store, job.output)
+        looks = proxy.traffic.requests - before - requests
     assert tally.ok == PAIRS
-    assert {one: number for one, number in requests.items() if one[1] != "lease"} == FIXED + times(
+    by_the_clock = ("lease", "progress")
+    assert {one: number for one, number in requests.items() if one[1] not in by_the_clock} == FIXED + times(
         UNITS, A_UNIT
     ) + times(PAIRS, A_PAIR)
     assert requests["PUT", "lease"] >= 2  # one more for every 15 s
+    assert requests["HEAD", "progress"] == 1
+    assert requests["PUT", "progress"] >= 2  # one more for every 10 s
+    assert Counter(method for method, _ in looks.elements()) == {"GET": 4, "HEAD": 2}
 
 
 def times(number: int, requests: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:

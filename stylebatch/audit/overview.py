@@ -8,8 +8,9 @@ from typing import Any
 from stylebatch.audit.measuring import Layers
 from stylebatch.errors import JobError, RecipeError
 from stylebatch.objectstore import ObjectStore
-from stylebatch.output import finished_parts, part_rows
+from stylebatch.output import unit_rows
 from stylebatch.recipe import LAYERS
+from stylebatch.results import open_results
 
 Row = Mapping[str, Any]
 
@@ -80,6 +81,7 @@ def _layers(given: tuple[str, ...] | None, content: set[str], style: set[str]) -
 
 
 def stimuli_of(store: ObjectStore, output: str) -> Iterator[tuple[int, Row]]:
-    """The rows of an output that have a picture, each after its unit; part by part."""
-    for unit, uri in finished_parts(store, output).items():
-        yield from ((unit, row) for row in part_rows(store, uri) if row["status"] == "ok")
+    """The rows of an output that have a picture, each after its unit; unit by unit."""
+    results = open_results(store, output)
+    for unit in results.units:
+        yield from ((unit, row) for row in unit_rows(results, unit) if row["status"] == "ok")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,6 +55,12 @@ class ReadingStore:
         return self._store.list(prefix)
 
     def put(self, uri: str, data: bytes) -> None:
+        """Nothing is stored."""
+
+    def put_file(self, uri: str, path: Path) -> None:
+        """Nothing is stored."""
+
+    def copy(self, source: str, destination: str) -> None:
         """Nothing is stored."""
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:

@@ -9,10 +9,12 @@ from stylebatch.audit.checking import RowChecker
 from stylebatch.audit.remaking import runner
 from stylebatch.audit.verdict import Problem, Verdict, VerifyOptions
 from stylebatch.errors import JobError
+from stylebatch.job.generations import file_sha256
 from stylebatch.layout import Layout
 from stylebatch.objectstore import ObjectStore
-from stylebatch.output import finished_parts, part_rows
+from stylebatch.output import unit_rows
 from stylebatch.recipe import FILE_SUFFIXES
+from stylebatch.results import open_results
 
 OnProblem = Callable[[Problem], None]
 """Told of each problem as it is found."""
@@ -31,7 +33,7 @@ def verify(
 ) -> Verdict:
     """Check every published picture of an output, finished or not, against the table, and make a few again.
 
-    Nothing is written. The table is read part by part.
+    Nothing is written. The table is read unit by unit.
 
     Args:
         store: Where everything is.
@@ -47,6 +49,7 @@ def verify(
     verifier = _Verifier(store, output, on_problem, on_row)
     with runner(store, output, options.device, options.threads) as own:
         verifier.check_parts(RowChecker(store, options, own, verifier.verdict), options)
+    verifier.check_files()
     verifier.check_success()
     return verifier.verdict
 
@@ -60,24 +63,42 @@ class _Verifier:
         self._on_problem = on_problem
         self._on_row = on_row
         self._plan = read_plan(store, self._layout)
-        self._parts = finished_parts(store, output)
+        self._results = open_results(store, output)
+        self._damaged: set[str] = set()
         is_complete = read_success(store, self._layout) is not None
-        self.verdict = Verdict(self._plan.rows, len(self._plan.units), len(self._parts), is_complete)
+        self.verdict = Verdict(self._plan.rows, len(self._plan.units), len(self._results.units), is_complete)
 
     def check_parts(self, checker: RowChecker, options: VerifyOptions) -> None:
-        """Check every part that there is, row by row."""
+        """Check every finished unit that there is, row by row."""
         chosen = self._chosen(options)
-        for unit, uri in self._parts.items():
-            try:
-                rows = part_rows(self._store, uri)
-            except JobError as error:
-                self._report(uri, str(error))
+        for unit in self._results.units:
+            rows = self._rows(unit)
+            if rows is None:
                 continue
             for what in part_problems(self._plan, unit, rows):
-                self._report(uri, what)
+                self._report(self._results.where(unit), what)
             for row in rows:
                 self._check_row(checker, unit, row, chosen)
             self._check_folder(unit, rows)
+
+    def _rows(self, unit: int) -> list[dict[str, Any]] | None:
+        """The rows of a unit; None if they cannot be read, which is reported once for each file."""
+        uri = self._results.where(unit)
+        try:
+            return unit_rows(self._results, unit)
+        except JobError as error:
+            if uri not in self._damaged:
+                self._report(uri, str(error))
+            self._damaged.add(uri)
+            return None
+
+    def check_files(self) -> None:
+        """Check that merged files are what they were when they were written."""
+        generation = self._results.generation
+        for file in generation.files if generation else ():
+            uri = self._results.where(file.units[0].start)
+            if file_sha256(self._store, uri, file.size) != file.sha256:
+                self._report(uri, "it was changed: its SHA-256 is not the one in _generation.json")
 
     def _check_row(self, checker: RowChecker, unit: int, row: Row, chosen: frozenset[int]) -> None:
         verdict = self.verdict
@@ -100,18 +121,18 @@ class _Verifier:
         """Check the counts of a finished job."""
         ok, failed = self.verdict.ok, self.verdict.failed
         counted = {"rows": ok + failed, "ok": ok, "failed": failed}
-        for what in success_problems(self._store, self._layout, self._plan, counted, [*self._parts]):
+        for what in success_problems(self._store, self._layout, self._plan, counted, [*self._results.units]):
             self._report(self._layout.success, what)
 
     def _chosen(self, options: VerifyOptions) -> frozenset[int]:
         """Which pairs are made again, by their place among those that are ok."""
-        ok = sum(row["status"] == "ok" for uri in self._parts.values() for row in self._statuses(uri))
+        ok = sum(row["status"] == "ok" for unit in self._results.units for row in self._statuses(unit))
         wanted = min(options.resynthesize, ok)
         return frozenset(random.Random(options.seed).sample(range(ok), wanted))
 
-    def _statuses(self, uri: str) -> list[dict[str, Any]]:
+    def _statuses(self, unit: int) -> list[dict[str, Any]]:
         try:
-            return part_rows(self._store, uri, ["status"])
+            return unit_rows(self._results, unit, ["status"])
         except JobError:
             return []  # said when the part has its turn
 

@@ -10,7 +10,10 @@ from stylebatch.cli.designing import add_design
 from stylebatch.cli.features import add_features
 from stylebatch.cli.figures import add_figure
 from stylebatch.cli.reporting import add_describe, add_similarity, add_verify
+from stylebatch.cli.results import add_results
 from stylebatch.cli.running import demo, run
+from stylebatch.cli.status import add_status
+from stylebatch.cli.submitting import add_submit
 from stylebatch.cli.watching import add_watch_spot
 from stylebatch.cluster.scaling import LEAST_GPUS, MOST_GPUS, WorkerLimits
 from stylebatch.recipe import PRESETS
@@ -27,9 +30,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.set_defaults(is_resumable=False)
     parser.add_argument("--version", action="version", version=f"stylebatch {stylebatch.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_run, _add_stylize, _add_manifest, add_design, _add_validate, _add_show):
+    _add_run(commands)
+    add_submit(commands, _add_run_options)
+    for add in (_add_stylize, _add_manifest, add_design, _add_validate, _add_show):
         add(commands)
-    for add in (add_figure, add_describe, add_verify, add_similarity):
+    for add in (add_status, add_results, add_figure, add_describe, add_verify, add_similarity):
         add(commands)
     add_features(commands, _add_worker_options)
     add_watch_spot(commands, _seconds)
@@ -39,6 +44,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_run(commands: Any) -> None:
     parser = commands.add_parser("run", help="run the pairs of a manifest", description=run.__doc__)
+    _add_run_options(parser)
+    parser.set_defaults(command=run, is_resumable=True)
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "manifest", metavar="MANIFEST", help="a Parquet file or a folder of them, local or s3://"
     )
@@ -46,15 +56,22 @@ def _add_run(commands: Any) -> None:
     _add_recipe_options(parser)
     _add_worker_options(parser)
     _add_checkpoints(parser)
+    _add_telling(parser)
     parser.add_argument(
         "--unit-size", type=_positive, metavar="N", help="rows finished and published together (256)"
+    )
+    parser.add_argument(
+        "--no-merge",
+        dest="merge",
+        action="store_const",
+        const=False,
+        help="leave the results in one file for each unit; default: merge many into few at the end",
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--retry-failed", action="store_true", help="run the rows again that failed")
     again.add_argument(
         "--restart", action="store_true", help="delete the results in OUT and start over; never the default"
     )
-    parser.set_defaults(command=run, is_resumable=True)
 
 
 def _add_picture_limit(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +117,17 @@ def _add_checkpoints(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         metavar="S",
         help="seconds of synthesis between two checkpoints of a pair (60)",
+    )
+
+
+def _add_telling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log-json", metavar="FILE", help="append every event as a line of JSON; - is standard output"
+    )
+    parser.add_argument(
+        "--metrics",
+        action=argparse.BooleanOptionalAction,
+        help="count for Prometheus what happens; default: with --address",
     )
 
 
@@ -155,7 +183,7 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument("--output", "-o", default="demo-output", metavar="OUT", help="a folder (demo-output)")
     _add_worker_options(parser)
     _add_checkpoints(parser)
-    parser.set_defaults(command=demo, is_resumable=True, unit_size=None)
+    parser.set_defaults(command=demo, is_resumable=True, unit_size=None, log_json=None)
 
 
 def _positive(text: str) -> int:

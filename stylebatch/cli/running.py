@@ -2,14 +2,17 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from io import FileIO
 from typing import Any
 
 from stylebatch.cli.exits import ALL_OK, SOME_FAILED
 from stylebatch.cli.settings import program, recipe_of
+from stylebatch.errors import StorageError
 from stylebatch.recipe import Recipe
 
 LINE_EVERY = 5.0
@@ -23,6 +26,13 @@ def run(options: argparse.Namespace) -> int:
 
 def run_manifest(options: argparse.Namespace, manifest_uri: str, output: str, recipe: Recipe) -> int:
     """Run a manifest as the worker options say, and say how it went."""
+    with _events_logged(options.log_json) as watchers:
+        return _run_watched(options, manifest_uri, output, recipe, watchers)
+
+
+def _run_watched(
+    options: argparse.Namespace, manifest_uri: str, output: str, recipe: Recipe, watchers: list[Any]
+) -> int:
     from stylebatch.cluster.driver import run_job
     from stylebatch.cluster.jobs import make_job
     from stylebatch.cluster.options import RunOptions
@@ -36,7 +46,7 @@ def run_manifest(options: argparse.Namespace, manifest_uri: str, output: str, re
     given = {field.name: getattr(options, field.name, None) for field in dataclasses.fields(RunOptions)}
     run_options = RunOptions(**{name: value for name, value in given.items() if value is not None})
     with _progress_shown() as observe:
-        tally = run_job(job, store, run_options, observe)
+        tally = run_job(job, store, run_options, observe, watchers)
     print(*closing_lines(tally, job.manifest.num_rows, job.output), sep="\n")
     return SOME_FAILED if tally.failed else ALL_OK
 
@@ -80,6 +90,30 @@ def _line_printer() -> Callable[[Any], None]:
             print(progress_line(progress), flush=True)
 
     return print_lines
+
+
+@contextmanager
+def _events_logged(place: str | None) -> Iterator[list[Any]]:
+    """Who writes events to a file, if one is wanted; if it is standard output, words go to standard error."""
+    if place is None:
+        yield []
+        return
+    from stylebatch.cluster.event_log import event_log
+
+    words = redirect_stdout(sys.stderr) if place == "-" else nullcontext()
+    with _log_file(place) as file, words, event_log(file) as log:
+        yield [log]
+
+
+def _log_file(place: str) -> FileIO:
+    if place == "-":
+        return FileIO(os.dup(sys.stdout.fileno()), "w")
+    try:
+        return FileIO(place, "a")
+    except OSError as error:
+        raise StorageError(
+            f"--log-json {place}: {error.strerror}; give a file on this machine, in a folder that exists"
+        ) from error
 
 
 def demo(options: argparse.Namespace) -> int:

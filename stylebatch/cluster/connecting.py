@@ -30,6 +30,8 @@ def connected(address: str | None) -> Iterator[Resources]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     try:
         if address is None:
+            # Ray would start workers of its own choice, which ours, with an environment of theirs, never use.
+            os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
             ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         else:
             ray.init(address, **quiet)

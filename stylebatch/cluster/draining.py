@@ -35,7 +35,8 @@ def own_node(address: str, node_id: str | None = None) -> str:
         raise _no_answer(address, error) from error
     alive = gcs_pb2.GcsNodeInfo.ALIVE  # type: ignore[attr-defined]
     nodes = {key.hex(): node.node_manager_address for key, node in known.items() if node.state == alive}
-    own_address: str = get_node_ip_address()  # type: ignore[no-untyped-call]
+    # As ``ray start`` finds it, by the way that leads to the head.
+    own_address: str = get_node_ip_address(_canonical(address))  # type: ignore[no-untyped-call]
     return choose_node(nodes, own_address, node_id)
 
 
@@ -91,10 +92,18 @@ def drain_node(address: str, node_id: str, seconds_left: float, message: str) ->
         raise ClusterError(f"Ray does not drain the machine {node_id}: {refusal}")
 
 
-def _client(address: str) -> GcsClient:
+def _canonical(address: str) -> str:
     try:
-        return GcsClient(address=canonicalize_bootstrap_address_or_die(address))
-    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        return canonicalize_bootstrap_address_or_die(address)
+    except (ConnectionError, ValueError) as error:
+        raise _no_answer(address, error) from error
+
+
+def _client(address: str) -> GcsClient:
+    canonical = _canonical(address)
+    try:
+        return GcsClient(address=canonical)
+    except (RuntimeError, RayError) as error:
         raise _no_answer(address, error) from error
 
 

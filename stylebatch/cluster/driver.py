@@ -1,7 +1,7 @@
 """The loop: feed workers, collect outcomes, publish parts."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
@@ -10,6 +10,7 @@ from ray.exceptions import RayError, RayTaskError
 from stylebatch.cluster.connecting import connected, one_line
 from stylebatch.cluster.departures import Step
 from stylebatch.cluster.ending import Ending, noting_signals
+from stylebatch.cluster.events import batch_dispatched, worker_lost
 from stylebatch.cluster.fleet import Fleet, has_died
 from stylebatch.cluster.lookahead import LookAhead
 from stylebatch.cluster.members import Member
@@ -26,6 +27,7 @@ from stylebatch.cluster.schedule import (
 )
 from stylebatch.cluster.settlement import Settlement
 from stylebatch.cluster.tail import Tail
+from stylebatch.cluster.watching import Watcher, Watchers, watching
 from stylebatch.cluster.worker import WorkerSettings
 from stylebatch.errors import JobStoppedError, StylebatchError
 from stylebatch.job import (
@@ -34,6 +36,7 @@ from stylebatch.job import (
     OpenedOutput,
     Tally,
     UnitBook,
+    merge_at_end,
     open_output,
     pending_tasks,
     publish_success,
@@ -43,10 +46,10 @@ from stylebatch.work import Task
 
 TICK = 0.5
 """Seconds between two looks at the workers when nothing ends."""
-WAIT_FOR_ONE_IN = 100
-"""Of so many batches under way, one must end before the driver looks again, or a tick pass."""
 MOST_HEADERS = 1024
 """Content images whose first bytes are being read at a time, or wait for that."""
+WAIT_FOR_ONE_IN = 100
+"""Of so many batches under way, one must end before the driver looks again, or a tick pass."""
 
 
 def run_job(
@@ -54,6 +57,7 @@ def run_job(
     store: ObjectStore,
     options: RunOptions = DEFAULT_OPTIONS,
     observe: Observer = lambda progress: None,
+    watchers: Sequence[Watcher] = (),
 ) -> Tally:
     """Run a job to its end; what an earlier run has finished is not done again.
 
@@ -64,6 +68,7 @@ def run_job(
         store: Where inputs and output are.
         options: How.
         observe: Called about twice a second.
+        watchers: Who is told besides, and of every event: an :class:`~stylebatch.cluster.event_log.EventLog`.
 
     Returns:
         How every row of the manifest ended.
@@ -76,12 +81,13 @@ def run_job(
     """
     opened = open_output(job, store, restart=options.restart, retry_failed=options.retry_failed)
     try:
-        return _run_opened(job, opened, options, observe)
+        with watching(job, opened, options, observe, watchers) as told:
+            return _run_opened(job, opened, options, told)
     finally:
         opened.lease.release()
 
 
-def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, observe: Observer) -> Tally:
+def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, watchers: Watchers) -> Tally:
     book = UnitBook(job, opened.tally)
     if len(opened.finished) < len(job.units):
         tasks = pending_tasks(job, opened, book)
@@ -89,16 +95,22 @@ def _run_opened(job: Job, opened: OpenedOutput, options: RunOptions, observe: Ob
         # In this order, because ray.init replaces the handler of SIGTERM.
         with connected(options.address) as resources, noting_signals(ending):
             fleet = _make_fleet(job, opened, options, resources)
-            _Run(job, opened, book, fleet, tasks, options, observe, ending).to_the_end()
+            _Run(job, opened, book, fleet, tasks, options, watchers, ending).to_the_end()
     else:
-        rows, tally = job.manifest.num_rows, book.tally
-        observe(Progress(rows, tally.ok, tally.failed, 0, 0.0, (), tuple(opened.notices)))
+        watchers.observe(_standing(job, book.tally, opened.notices))
     try:
         opened.lease.check()
+        if options.merge:
+            merge_at_end(job, opened, lambda notice: watchers.observe(_standing(job, book.tally, [notice])))
         publish_success(job, opened.store, book.tally)
     except StylebatchError as error:
         raise JobStoppedError(str(error)) from error
     return book.tally
+
+
+def _standing(job: Job, tally: Tally, notices: Sequence[str]) -> Progress:
+    """Progress without workers."""
+    return Progress(job.manifest.num_rows, tally.ok, tally.failed, 0, 0.0, (), tuple(notices))
 
 
 def _make_fleet(
@@ -128,7 +140,7 @@ class _Run:
         fleet: Fleet[Candidate],
         tasks: Iterator[Task],
         options: RunOptions,
-        observe: Observer,
+        watchers: Watchers,
         ending: Ending,
     ) -> None:
         self._job = job
@@ -136,12 +148,13 @@ class _Run:
         self._book = book
         self._fleet = fleet
         self._options = options
-        self._observe = observe
+        self._observe = watchers.observe
+        self._tell = watchers.tell
         self._ending = ending
         self._backlog = Backlog()
-        self._settlement = Settlement(job, opened.store, book, self._backlog)
-        self._tail = Tail(fleet, self._settlement.second_runs, opened.is_conditional)
-        self._publisher = PartPublisher(job, opened.store, opened.lease)
+        self._settlement = Settlement(job, opened.store, book, self._backlog, self._tell)
+        self._tail = Tail(fleet, self._settlement.second_runs, opened.is_conditional, self._tell)
+        self._publisher = PartPublisher(job, opened.store, opened.lease, self._tell)
         self._lookahead = LookAhead(
             tasks, opened.store, MOST_HEADERS, fleet.plan.is_gpu, options.largest_batch
         )
@@ -246,6 +259,7 @@ class _Run:
         batch = self._backlog.take(member.handle, size, is_idle=not member.batches)
         if batch:
             member.give(batch, time.monotonic())
+            self._tell(batch_dispatched(member.progress, batch))
 
     def _collect(self) -> None:
         owners = self._fleet.owners
@@ -286,6 +300,7 @@ class _Run:
             f"a worker on {member.info.host} (process {member.info.process}) is replaced: {reason}; "
             f"its {len(lost)} pairs wait for another"
         )
+        self._tell(worker_lost(member.progress, lost, reason))
         self._settlement.loss(lost, has_died, reason)
 
     def _attend_departures(self) -> None:
@@ -304,6 +319,7 @@ class _Run:
         self._notices.append(
             f"the machine {host} leaves the cluster: a worker there (process {process}) is let go{waiting}"
         )
+        self._tell(worker_lost(member.progress, taken, "its machine leaves the cluster"))
         self._settlement.hand_over(taken)
 
     def _end_losers(self) -> None:

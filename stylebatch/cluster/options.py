@@ -37,6 +37,15 @@ class RunOptions:
     """Throw away what the output holds and start over."""
     retry_failed: bool = False
     """Run the rows again that failed."""
+    merge: bool = True
+    """Merge the parts of results into a few files at the end, where that is worth it."""
+    metrics: bool | None = None
+    """Whether what happens is counted for Prometheus; None: in a cluster it is, in a Ray of one's own not."""
+
+    @property
+    def has_metrics(self) -> bool:
+        """Whether what happens is counted."""
+        return self.address is not None if self.metrics is None else self.metrics
 
 
 DEFAULT_OPTIONS = RunOptions()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from stylebatch.cluster.events import PartPublished, Tell, nobody
 from stylebatch.job import Job, Lease, publish_part
 from stylebatch.layout import Row
 from stylebatch.objectstore import ObjectStore
@@ -14,10 +15,11 @@ PUBLISHERS = 4
 class PartPublisher:
     """Publishes parts in threads of its own, a few at a time: a unit's records are many small requests."""
 
-    def __init__(self, job: Job, store: ObjectStore, lease: Lease) -> None:
+    def __init__(self, job: Job, store: ObjectStore, lease: Lease, tell: Tell = nobody) -> None:
         self._job = job
         self._store = store
         self._lease = lease
+        self._tell = tell
         self._threads = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="publisher")
         self._under_way: list[Future[None]] = []
 
@@ -28,6 +30,7 @@ class PartPublisher:
     def _publish(self, unit: int, rows: Sequence[Row]) -> None:
         self._lease.check()
         publish_part(self._job, self._store, unit, rows)
+        self._tell(PartPublished(unit, self._job.layout.part(unit)))
 
     def check(self) -> None:
         """Raise what went wrong with a part since the last call."""

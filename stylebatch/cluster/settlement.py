@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from stylebatch.cluster.events import Tell, batch_ended, nobody, pair_ended
 from stylebatch.cluster.schedule import (
     MOST_DEATHS,
     Backlog,
@@ -28,7 +29,9 @@ class Settlement:
     :class:`~stylebatch.cluster.stragglers.SecondRuns`.
     """
 
-    def __init__(self, job: Job, store: ObjectStore, book: UnitBook, backlog: Backlog) -> None:
+    def __init__(
+        self, job: Job, store: ObjectStore, book: UnitBook, backlog: Backlog, tell: Tell = nobody
+    ) -> None:
         self.new_pictures = 0
         self.notices: list[str] = []
         self.second_runs = SecondRuns()
@@ -36,9 +39,11 @@ class Settlement:
         self._store = store
         self._book = book
         self._backlog = backlog
+        self._tell = tell
 
     def outcomes(self, batch: Sequence[Candidate], outcomes: Sequence[Outcome]) -> None:
         """A worker has worked on a batch."""
+        self._tell(batch_ended(outcomes))
         candidates = {candidate.task.pair.row: candidate for candidate in batch}
         for outcome in outcomes:
             self.notices += outcome.notices
@@ -107,3 +112,4 @@ class Settlement:
             store_failure(self._job, self._store, task.unit, row)
         self.new_pictures += row["status"] == "ok"
         self._book.add(task.unit, row, is_new=True)
+        self._tell(pair_ended(task, row))

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from stylebatch.cluster.events import Tell, batch_dispatched
 from stylebatch.cluster.fleet import Fleet
 from stylebatch.cluster.members import Member
 from stylebatch.cluster.schedule import Candidate, moved
@@ -17,14 +18,16 @@ class Tail:
         fleet: The workers.
         second_runs: Which pairs run twice; whoever settles outcomes asks it which of them count.
         is_safe: Whether the storage lets only the first of two runs commit a pair; else none runs twice.
+        tell: Takes note of what a worker is given.
     """
 
-    def __init__(self, fleet: Fleet[Candidate], second_runs: SecondRuns, is_safe: bool) -> None:
+    def __init__(self, fleet: Fleet[Candidate], second_runs: SecondRuns, is_safe: bool, tell: Tell) -> None:
         self.notices: list[str] = []
         self.durations = Durations()
         self._fleet = fleet
         self._second_runs = second_runs
         self._is_safe = is_safe
+        self._tell = tell
 
     def repeat(self, ready: Sequence[Member[Candidate]]) -> None:
         """Nothing waits any more: let idle workers run what is slow a second time.
@@ -57,6 +60,7 @@ class Tail:
         for candidate in batch:
             self._second_runs.begin(candidate.task.pair.row)
         other.give([moved(candidate) for candidate in batch], now)
+        self._tell(batch_dispatched(other.progress, batch))
         (host, process), (_, second) = owner.place, other.place
         self.notices.append(
             f"{len(batch)} pairs that a worker on {host} (process {process}) has had for long run a second "

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 
@@ -81,8 +81,12 @@ class Worker:
         return info
 
     def run(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """Work on a batch; see :meth:`stylebatch.pair.batch.BatchRunner.run`."""
-        return self._runner.run(tasks)
+        """Work on a batch; see :meth:`stylebatch.pair.batch.BatchRunner.run`.
+
+        The last outcome says what the worker has spent since the batch before.
+        """
+        *others, last = self._runner.run(tasks)
+        return [*others, replace(last, spent=self._runner.meter.take())]
 
     def checkpoint_soon(self) -> None:
         """Store where the running batch stands, at its next evaluation."""

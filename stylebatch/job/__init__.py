@@ -4,6 +4,7 @@ from stylebatch.job.book import Tally, UnitBook
 from stylebatch.job.history import committed_row
 from stylebatch.job.identity import DEFAULT_UNIT_SIZE, Job
 from stylebatch.job.lease import Lease
+from stylebatch.job.merging import Merging, merge_at_end, merge_output
 from stylebatch.job.opening import OpenedOutput, open_output
 from stylebatch.job.pending import pending_tasks
 from stylebatch.job.publishing import publish_part, publish_success, store_failure
@@ -14,6 +15,7 @@ __all__ = [
     "READERS",
     "Job",
     "Lease",
+    "Merging",
     "OpenedOutput",
     "RunPlan",
     "ShapeReader",
@@ -21,6 +23,8 @@ __all__ = [
     "UnitBook",
     "batch_group",
     "committed_row",
+    "merge_at_end",
+    "merge_output",
     "open_output",
     "pending_tasks",
     "plan_run",

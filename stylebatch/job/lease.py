@@ -106,7 +106,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class _Found:
+class FoundLease:
     """A lease as it stands in the storage."""
 
     version: str
@@ -126,10 +126,10 @@ class _Found:
         return is_abandoned or self.age >= LEASE_SECONDS
 
 
-def _look(store: ObjectStore, uri: str) -> _Found | None:
+def look_at_lease(store: ObjectStore, uri: str) -> FoundLease | None:
     """The lease that is there; None if there is none, or no longer."""
     with suppress(NotFoundError):
-        return _Found(store.version(uri), decode_holder(store.get(uri)), store.age(uri))
+        return FoundLease(store.version(uri), decode_holder(store.get(uri)), store.age(uri))
     return None
 
 
@@ -230,7 +230,7 @@ class Lease:
         for _ in range(2):
             version = self._store.put_if_version(self._uri, self.holder.encode(), self._version)
             if version is None:  # another holder, or a put of this one whose answer was lost
-                found = _look(self._store, self._uri)
+                found = look_at_lease(self._store, self._uri)
                 if found is None or not found.is_of(self.holder):
                     self._note_loss(found)
                     return
@@ -240,7 +240,7 @@ class Lease:
             self._version, self._renewed = version or self._version, started
             return
 
-    def _note_loss(self, found: _Found | None) -> None:
+    def _note_loss(self, found: FoundLease | None) -> None:
         output = parent_uri(self._uri)
         if found is None:
             self._loss = f"{self._uri} was removed, so this driver no longer holds {output} and stops"
@@ -281,7 +281,7 @@ def _take(store: ObjectStore, uri: str, holder: Holder, machine: Machine) -> str
     """
     for _ in range(MOST_TRIES):
         store.put_if_absent(uri, holder.encode())
-        found = _look(store, uri)
+        found = look_at_lease(store, uri)
         if found is None:  # given up since
             continue
         if found.is_of(holder):
@@ -295,7 +295,7 @@ def _take(store: ObjectStore, uri: str, holder: Holder, machine: Machine) -> str
     raise LeaseError(f"{uri} changes hands all the time; see who else works on {parent_uri(uri)}")
 
 
-def _is_still(store: ObjectStore, uri: str, found: _Found) -> bool:
+def _is_still(store: ObjectStore, uri: str, found: FoundLease) -> bool:
     """Whether nothing has changed since the lease was looked at, so that its holder and age go together."""
     with suppress(NotFoundError):
         return store.version(uri) == found.version
@@ -305,12 +305,12 @@ def _is_still(store: ObjectStore, uri: str, found: _Found) -> bool:
 def _forget(store: ObjectStore, uri: str, holder: Holder) -> None:
     """Remove what may have arrived of a holder that could not take the lease."""
     with suppress(StorageError):
-        found = _look(store, uri)
+        found = look_at_lease(store, uri)
         if found is not None and found.is_of(holder):
             store.delete(uri)
 
 
-def _refusal(uri: str, found: _Found) -> str:
+def _refusal(uri: str, found: FoundLease) -> str:
     output, left = parent_uri(uri), math.ceil(LEASE_SECONDS - found.age)
     if found.holder is None:
         return (

@@ -1,7 +1,8 @@
 """The ledger: what an output says has ended, by the names of its objects alone."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from stylebatch.errors import StorageError
 from stylebatch.job.identity import Job
@@ -9,6 +10,7 @@ from stylebatch.job.parallel import for_each
 from stylebatch.job.parts import reopened_part, reopened_unit
 from stylebatch.objectstore import ObjectStore, parent_uri
 from stylebatch.recipe import FILE_SUFFIXES
+from stylebatch.results.generations import Holdings, look_at_results
 
 RECORD_SUFFIXES = (".json",)
 CHECKPOINT_SUFFIXES = (".ckpt",)
@@ -28,25 +30,33 @@ class Ledger:
     """Where an output stands."""
 
     finished: frozenset[int] = frozenset()
-    """Units whose part is published."""
+    """Units whose rows are published, in a part or in a merged file."""
     reopened: frozenset[int] = frozenset()
     """Units whose former part is there; its failed rows run again, unless the unit is finished."""
     records: UnitObjects = field(default_factory=dict)
     """Records of the units that have some."""
     checkpoints: UnitObjects = field(default_factory=dict)
     """Checkpoints of the units that have some."""
+    held: Holdings = field(default_factory=Holdings)
+    """What stands in the folder of results."""
+
+    @property
+    def in_parts(self) -> frozenset[int]:
+        """The finished units whose rows are in a part."""
+        return self.finished - self.held.merged_units
 
 
 def read_ledger(job: Job, store: ObjectStore) -> Ledger:
     """List what an output holds."""
     layout = job.layout
-    parts = (layout.part_unit(stored.uri) for stored in store.list(layout.results))
+    held = look_at_results(store, layout)
     copies = (reopened_unit(layout, stored.uri) for stored in store.list(layout.reopened))
     return Ledger(
-        finished=frozenset(_known(job, parts)),
+        finished=frozenset(_known(job, chain(held.parts, held.merged_units))),
         reopened=frozenset(_known(job, copies)),
         records=_by_unit(job, store, layout.all_records, RECORD_SUFFIXES),
         checkpoints=_by_unit(job, store, layout.all_checkpoints, CHECKPOINT_SUFFIXES),
+        held=held,
     )
 
 
@@ -70,7 +80,8 @@ def tidy(job: Job, store: ObjectStore, ledger: Ledger, check: Callable[[], None]
         check()
         for_each(store.delete, stale)
     records, checkpoints = (_without(of, finished) for of in objects)
-    return Ledger(finished, ledger.reopened - finished, records, checkpoints)
+    reopened = ledger.reopened - finished
+    return replace(ledger, reopened=reopened, records=records, checkpoints=checkpoints)
 
 
 def _known(job: Job, units: Iterable[int | None]) -> Iterator[int]:

@@ -1,8 +1,10 @@
 """The start of a run: the output is taken, made this job's, and looked over."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from stylebatch.job.book import Tally
+from stylebatch.job.generations import finish_switch, merged_tally
 from stylebatch.job.identity import Job, claim_output
 from stylebatch.job.lease import Lease
 from stylebatch.job.ledger import DRIVER_LEFTOVER_SECONDS, Ledger, read_ledger, sweep, sweep_leftovers, tidy
@@ -10,6 +12,7 @@ from stylebatch.job.parallel import in_threads
 from stylebatch.job.parts import part_tally
 from stylebatch.job.reopening import reopen_failed
 from stylebatch.job.restarting import start_over
+from stylebatch.job.unmerging import check_generation, reopen_merged
 from stylebatch.objectstore import ObjectStore
 
 
@@ -82,7 +85,7 @@ def _claim(job: Job, store: ObjectStore, lease: Lease, notices: list[str], resta
 def _look_over(job: Job, opened: OpenedOutput, retry_failed: bool) -> OpenedOutput:
     """Find out what earlier runs have done, and open units again whose failed rows are to run again."""
     store, check = opened.store, opened.lease.check
-    ledger = read_ledger(job, store)
+    ledger = _settled(job, store, read_ledger(job, store), check)
     tally, failing = _tallies(job, store, ledger)
     ledger = tidy(job, store, ledger, check)
     if len(ledger.finished) < len(job.units):
@@ -90,17 +93,25 @@ def _look_over(job: Job, opened: OpenedOutput, retry_failed: bool) -> OpenedOutp
         store.delete(job.layout.success)  # of a job that was complete until somebody removed a part
     if retry_failed:
         ledger = reopen_failed(job, store, ledger, failing, check)
+        ledger = reopen_merged(job, store, ledger, check)
     opened.notices.extend(sweep_leftovers(job, store, ledger))
+    tally.add(merged_tally(ledger.held.files))
     for unit, found in failing.items():
-        if unit in ledger.finished:
+        if unit in ledger.in_parts:
             tally.add(found)
     return replace(opened, ledger=ledger, tally=tally)
 
 
+def _settled(job: Job, store: ObjectStore, ledger: Ledger, check: Callable[[], None]) -> Ledger:
+    """Complete a merge that was interrupted after its files had begun to count, and forget any other."""
+    check_generation(job, ledger)
+    return replace(ledger, held=finish_switch(store, job.layout, ledger.held, check))
+
+
 def _tallies(job: Job, store: ObjectStore, ledger: Ledger) -> tuple[Tally, dict[int, Tally]]:
-    """What all finished units without failed rows come to, and each of the others, in order of unit."""
+    """What all units in parts without failed rows come to, and each of the others, in order of unit."""
     whole, failing = Tally(), {}
-    units = sorted(ledger.finished)
+    units = sorted(ledger.in_parts)
     found = in_threads(lambda unit: part_tally(job, store, unit), units)
     for unit, tally in zip(units, found, strict=True):
         if tally.failed:

@@ -78,5 +78,9 @@ def publish_success(job: Job, store: ObjectStore, tally: Tally) -> None:
             "run again"
         )
     tidy(job, store, ledger, check=lambda: None)
-    counts = {"rows": job.manifest.num_rows, "ok": tally.ok, "failed": tally.failed}
-    store.put(job.layout.success, json.dumps(counts, sort_keys=True).encode())
+    store.put(job.layout.success, encode_counts(tally))
+
+
+def encode_counts(tally: Tally) -> bytes:
+    """The bytes of ``_SUCCESS``."""
+    return json.dumps({"rows": tally.ended, "ok": tally.ok, "failed": tally.failed}, sort_keys=True).encode()

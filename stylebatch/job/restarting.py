@@ -7,6 +7,7 @@ from stylebatch.job.identity import RESTARTING, Job, encode_identity, read_ident
 from stylebatch.job.ledger import CHECKPOINT_SUFFIXES, IMAGE_SUFFIXES, RECORD_SUFFIXES, sweep, unit_objects
 from stylebatch.job.parallel import in_threads
 from stylebatch.job.parts import reopened_unit
+from stylebatch.layout import Layout, generation_of
 from stylebatch.objectstore import ObjectStore, parent_uri
 
 
@@ -55,6 +56,8 @@ def _empty(job: Job, store: ObjectStore, check: Callable[[], None]) -> Iterator[
         return parent_uri(uri)
 
     delete(job.layout.success)
+    delete(job.layout.progress)
+    delete(job.layout.generation)  # before the files that it lists
     folders = set(in_threads(delete, _written(job, store)))
     return sweep(store, sorted(folders))
 
@@ -62,8 +65,8 @@ def _empty(job: Job, store: ObjectStore, check: Callable[[], None]) -> Iterator[
 def _written(job: Job, store: ObjectStore) -> Iterator[str]:
     """Everything with a name that a job gives, in the order in which it goes."""
     layout = job.layout
-    parts = (stored.uri for stored in store.list(layout.results))
-    yield from (uri for uri in parts if layout.part_unit(uri) is not None)
+    found = [stored.uri for stored in store.list(layout.results)]
+    yield from (uri for uri in found if layout.part_unit(uri) is not None or _is_merged(layout, uri))
     copies = (stored.uri for stored in store.list(layout.reopened))
     yield from (uri for uri in copies if reopened_unit(layout, uri) is not None)
     for folder, suffixes in (
@@ -72,3 +75,9 @@ def _written(job: Job, store: ObjectStore) -> Iterator[str]:
         (layout.all_checkpoints, CHECKPOINT_SUFFIXES),
     ):
         yield from (uri for _, uri in unit_objects(store, folder, suffixes))
+
+
+def _is_merged(layout: Layout, uri: str) -> bool:
+    """Whether this is a file that parts were merged into, wherever it stands."""
+    folder, _, name = uri.rpartition("/")
+    return folder in (layout.results, layout.merging) and generation_of(name) is not None

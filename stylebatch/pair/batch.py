@@ -16,6 +16,7 @@ from stylebatch.pair.computing import ComputeThread, transfer_threads
 from stylebatch.pair.loading import LoadedPair, Loader
 from stylebatch.pair.making import Made, PictureMaker, Shortage
 from stylebatch.pair.memory import is_out_of_memory, picture_exceeds, too_many_pictures
+from stylebatch.pair.meter import Meter, MeteredStore
 from stylebatch.pair.monitor import Monitor
 from stylebatch.pair.outcomes import check_solution, failure, is_final
 from stylebatch.pair.publishing import is_committed, publish, solution_facts
@@ -69,6 +70,8 @@ class BatchRunner:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.targets = TargetCache(limits.target_cache_bytes)
+        self.meter = Meter(clock)
+        store = MeteredStore(store, self.meter)
         self._store = store
         self._layout = layout
         self._device = torch.device(device)
@@ -113,7 +116,8 @@ class BatchRunner:
         if has_run and is_committed(self._store, self._layout, task.unit, task.pair):
             return self._conclude(Outcome(task), may_have_checkpoint=True)
         try:
-            loaded = self._fetch(task)
+            with self.meter.timed("fetch_seconds"):
+                loaded = self._fetch(task)
         except StylebatchError as error:
             return self._conclude(failure(task, error), may_have_checkpoint=has_run)
         self._monitor.advance()
@@ -147,13 +151,17 @@ class BatchRunner:
 
     def _make_and_publish(self, network: VGG19, pairs: Sequence[PairUnderWay]) -> list[Outcome]:
         try:
-            made = self._compute.run(lambda: self._maker.attempt(network, pairs))
+            made = self._compute.run(lambda: self._attempt(network, pairs))
         except StylebatchError as error:
             return [self._failed(pair, error) for pair in pairs]
         if isinstance(made, Shortage):
             return self._make_in_pieces(pairs, made)
         outcomes = [self._failed(pair, error) for pair, error in made.failures]
         return outcomes + list(self._transfer.map(lambda one: self._publish(made, *one), made.pictures))
+
+    def _attempt(self, network: VGG19, pairs: Sequence[PairUnderWay]) -> Made | Shortage:
+        with self.meter.timed("synthesize_seconds"):
+            return self._maker.attempt(network, pairs)
 
     def _make_in_pieces(self, pairs: Sequence[PairUnderWay], shortage: Shortage) -> list[Outcome]:
         """Less at a time, from where the last checkpoints stand; or the end, if that is no help."""
@@ -173,7 +181,8 @@ class BatchRunner:
         return outcomes
 
     def _publish(self, made: Made, pair: PairUnderWay, solution: Solution) -> Outcome:
-        outcome = self._published(made, pair, solution)
+        with self.meter.timed("publish_seconds"):
+            outcome = self._published(made, pair, solution)
         self._monitor.advance()
         made.watch.wait()  # so that no checkpoint can come after the one that is removed
         return self._conclude(outcome, pair.may_have_checkpoint, pair.notices)

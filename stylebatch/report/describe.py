@@ -1,14 +1,14 @@
 """Describe a finished set: methods in prose, the table for other programs, and what its columns mean."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stylebatch.objectstore import ObjectStore, join_uri
-from stylebatch.output import finished_parts, part_columns, part_rows, planned_rows
+from stylebatch.output import file_columns, planned_rows, unit_rows
 from stylebatch.report.columns import COLUMNS
 from stylebatch.report.dictionary import TabTable, data_dictionary
 from stylebatch.report.gathering import Gathered
 from stylebatch.report.methods import methods_text
+from stylebatch.results import Results, open_results
 
 FOLDER = "description"
 """Below the output, where nothing else is said."""
@@ -31,7 +31,7 @@ class Description:
 def describe(store: ObjectStore, output: str, folder: str | None = None) -> Description:
     """Write ``methods.md``, ``stimuli.tsv`` and ``stimuli.json`` of an output, finished or not.
 
-    The rows are read part by part; the table that is written is held in memory as a whole.
+    The rows are read unit by unit; the table that is written is held in memory as a whole.
 
     Args:
         store: Where everything is.
@@ -43,11 +43,11 @@ def describe(store: ObjectStore, output: str, folder: str | None = None) -> Desc
         StorageError: Something cannot be read or written.
     """
     folder = folder or join_uri(output, FOLDER)
-    parts = finished_parts(store, output)
-    columns = _columns(store, parts.values())
+    results = open_results(store, output)
+    columns = _columns(store, results)
     found, table = Gathered(), TabTable(columns)
-    for uri in parts.values():
-        for row in part_rows(store, uri):
+    for unit in results.units:
+        for row in unit_rows(results, unit):
             found.add(row)
             table.add(row)
     planned = planned_rows(store, output)
@@ -62,7 +62,7 @@ def describe(store: ObjectStore, output: str, folder: str | None = None) -> Desc
     return Description(written, found.ok, found.failed.total(), planned)
 
 
-def _columns(store: ObjectStore, parts: Iterable[str]) -> list[str]:
-    """Every column that any part has: those of the results in their order, then the experiment's own."""
-    seen = dict.fromkeys(name for uri in parts for name in part_columns(store, uri))
+def _columns(store: ObjectStore, results: Results) -> list[str]:
+    """Every column that any file has: those of the results in their order, then the experiment's own."""
+    seen = dict.fromkeys(name for uri in results.files for name in file_columns(store, uri))
     return [*(name for name in COLUMNS if name in seen), *(name for name in seen if name not in COLUMNS)]

@@ -5,6 +5,7 @@ and whether to stop.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from stylebatch.objectstore import ObjectStore, StoredObject, is_s3
 from stylebatch.storage.local import LocalStore
@@ -54,6 +55,14 @@ class UriStore:
     def put(self, uri: str, data: bytes) -> None:
         """Store the object, replacing what was there."""
         self._store(uri).put(uri, data)
+
+    def put_file(self, uri: str, path: Path) -> None:
+        """Store what a file of this machine holds, however large, replacing what was there."""
+        self._store(uri).put_file(uri, path)
+
+    def copy(self, source: str, destination: str) -> None:
+        """Store what another object of the same storage holds. Raises NotFoundError."""
+        self._store(source).copy(source, destination)
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         """Store the object if nothing is there. True if it was stored, in one atomic step.

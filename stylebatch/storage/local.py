@@ -15,6 +15,7 @@ from stylebatch.storage.local_files import (
     link_once,
     locked,
     open_file,
+    pieces,
     remove_unused_lock,
     replace,
     replace_unless_seen,
@@ -64,14 +65,26 @@ class LocalStore:
     def put(self, uri: str, data: bytes) -> None:
         """Store the file, replacing what was there; folders are made as needed."""
         path = Path(uri)
-        with file_errors(uri), written_beside(path, data) as temporary:
+        with file_errors(uri), written_beside(path, [data]) as temporary:
+            replace(temporary, path)
+
+    def put_file(self, uri: str, path: Path) -> None:
+        """Store what a file of this machine holds, however large, replacing what was there."""
+        self.copy(str(path), uri)
+
+    def copy(self, source: str, destination: str) -> None:
+        """Store what another file holds, a piece at a time. Raises NotFoundError."""
+        with file_errors(source):
+            file = open_file(source)
+        path = Path(destination)
+        with file, file_errors(destination), written_beside(path, pieces(file)) as temporary:
             replace(temporary, path)
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         """Store the file if nothing is there. True if it was stored, in one atomic step."""
         path = Path(uri)
         store = link_once if self._conditional else replace_unless_seen
-        with file_errors(uri), written_beside(path, data) as temporary:
+        with file_errors(uri), written_beside(path, [data]) as temporary:
             return store(temporary, path)
 
     def put_if_version(self, uri: str, data: bytes, version: str) -> str | None:
@@ -85,7 +98,7 @@ class LocalStore:
             if _version_or_none(uri) != version:
                 return None
             lock = locked(path) if self._conditional else nullcontext()
-            with written_beside(path, data) as temporary, lock:
+            with written_beside(path, [data]) as temporary, lock:
                 return replace(temporary, path) if _version_or_none(uri) == version else None
 
     def has_conditional_puts(self, folder: str) -> bool:

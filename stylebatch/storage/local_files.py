@@ -5,7 +5,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +13,8 @@ from typing import BinaryIO
 from stylebatch.errors import ConfigurationError
 from stylebatch.storage.hidden import lock_name, temporary_name
 
+PIECE = 2**20
+"""Bytes of a file that are read at once."""
 _CLOCK_TICK = 1_000_000_000
 """Nanoseconds within which a file system's clock may give two files the same time."""
 _NOT_SUPPORTED = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
@@ -30,6 +32,12 @@ def open_file(path: str) -> BinaryIO:
     """A regular file, to be read."""
     file_size(path)
     return Path(path).open("rb")
+
+
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """What an open file holds, a megabyte at a time."""
+    while piece := file.read(PIECE):
+        yield piece
 
 
 def file_version(path: str) -> str:
@@ -56,13 +64,13 @@ def folder_clock(folder: Path) -> float:
 
 
 @contextmanager
-def written_beside(path: Path, data: bytes) -> Iterator[Path]:
+def written_beside(path: Path, data: Iterable[bytes]) -> Iterator[Path]:
     """A temporary file with ``data``, safe on the disk, in the folder of ``path``; gone at the end."""
     _make_folder(path.parent)
     temporary = path.parent / temporary_name()
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            file.writelines(data)
             file.flush()
             os.fsync(file.fileno())
         yield temporary

@@ -5,8 +5,8 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, TypeVar
 
 from stylebatch.errors import NotFoundError, StorageError
 from stylebatch.objectstore import S3_SCHEME, StoredObject
@@ -128,7 +128,32 @@ class S3Store:
             if len(data) < self._multipart_threshold:
                 self._put_in_one(uri, data)
             else:
-                self._put_in_parts(uri, data)
+                self._put_in_parts(
+                    uri, io.BytesIO(data), lambda: self._version_if_stored(uri, data) is not None
+                )
+
+    def put_file(self, uri: str, path: Path) -> None:
+        """Store what a file of this machine holds, however large, replacing what was there.
+
+        Of a large file, a few parts are read and sent at once.
+        """
+        if path.stat().st_size < self._multipart_threshold:
+            self.put(uri, path.read_bytes())
+            return
+        with s3_errors(uri):
+            self._put_in_parts(uri, str(path), lambda: self._is_stored(uri, path))
+
+    def copy(self, source: str, destination: str) -> None:
+        """Store what another object of the same storage holds, of at most 5 GB. Raises NotFoundError.
+
+        The server copies it; it does not come here.
+        """
+        bucket, key = _bucket_and_key(destination)
+        from_bucket, from_key = _bucket_and_key(source)
+        with s3_errors(source):
+            self.client.copy_object(
+                Bucket=bucket, Key=key, CopySource={"Bucket": from_bucket, "Key": from_key}
+            )
 
     def put_if_absent(self, uri: str, data: bytes) -> bool:
         """Store the object if nothing is there. True if it was stored, in one atomic step.
@@ -237,19 +262,37 @@ class S3Store:
         )
         return str(answer["ETag"])
 
-    def _put_in_parts(self, uri: str, data: bytes) -> None:
-        from boto3.s3.transfer import TransferConfig
+    def _put_in_parts(self, uri: str, source: BinaryIO | str, is_stored: Callable[[], bool]) -> None:
+        """Put what an open file, or the one of this name, holds.
+
+        Args:
+            uri: Where to.
+            source: Of a named file, the parts under way are read as they are sent.
+            is_stored: Whether the object is there and holds the same.
+        """
+        from boto3.s3.transfer import TransferConfig, create_transfer_manager
         from botocore.exceptions import ClientError
 
         bucket, key = _bucket_and_key(uri)
         parts = TransferConfig(multipart_threshold=self._multipart_threshold, multipart_chunksize=PART_SIZE)
         content_type = {"ContentType": _content_type(key)}
         try:
-            self.client.upload_fileobj(io.BytesIO(data), bucket, key, ExtraArgs=content_type, Config=parts)
+            with create_transfer_manager(self.client, parts) as transfers:
+                transfers.upload(source, bucket, key, extra_args=content_type).result()
         except ClientError as error:
             # The answer to the last request may have been lost: a completed upload is no longer known.
-            if code_of(error) != "NoSuchUpload" or self._version_if_stored(uri, data) is None:
+            if code_of(error) != "NoSuchUpload" or not is_stored():
                 raise
+
+    def _is_stored(self, uri: str, path: Path) -> bool:
+        """Whether the object holds what a file does."""
+        with suppress(NotFoundError), path.open("rb") as file:
+            starts = range(0, path.stat().st_size, PART_SIZE)
+            ranges = (f"bytes={start}-{start + PART_SIZE - 1}" for start in starts)
+            return self.size(uri) == path.stat().st_size and all(
+                self._read(uri, Range=part)[0] == file.read(PART_SIZE) for part in ranges
+            )
+        return False
 
     def _put_on_condition(self, uri: str, data: bytes, **condition: str) -> str | None:
         """The new version; None if the condition did not hold."""

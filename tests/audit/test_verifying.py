@@ -14,14 +14,18 @@ from inmemory import MemoryStore, picture_bytes
 from PIL import Image
 
 from stylebatch.audit.losses import SAME_DEVICE, Tolerance
+from stylebatch.audit.overview import stimuli_of
 from stylebatch.audit.verdict import Problem, Verdict, VerifyOptions, verdict_lines
 from stylebatch.audit.verifying import verify
 from stylebatch.errors import JobError, StorageUnavailableError
+from stylebatch.job import merge_output
 from stylebatch.layout import Layout, image_sha256
-from stylebatch.output import part_rows
+from stylebatch.output import unit_rows
 from stylebatch.pictures import read_provenance
 from stylebatch.pictures.encoding import encode, read_published
 from stylebatch.recipe import Recipe
+from stylebatch.report.describe import describe
+from stylebatch.results import open_results
 
 LAYOUT = Layout(OUTPUT)
 NOTHING_AGAIN = VerifyOptions(resynthesize=0)
@@ -47,7 +51,8 @@ def problems_of(store: MemoryStore, options: VerifyOptions = NOTHING_AGAIN) -> l
 
 
 def row_of(store: MemoryStore, name: str) -> dict[str, Any]:
-    rows = [row for unit in (0, 1, 2) for row in part_rows(store, LAYOUT.part(unit))]
+    results = open_results(store, OUTPUT)
+    rows = [row for unit in results.units for row in unit_rows(results, unit)]
     return next(row for row in rows if row["pair_id"] == name)
 
 
@@ -399,3 +404,43 @@ class TestMakingAgain:
         by_name = {remade.pair_id: remade for remade in verdict.remade}
         assert by_name["array"].reasons == ("torch_version 1.0",)
         assert by_name["plain"].reasons == ()
+
+
+class TestAMergedTable:
+    def test_is_as_true_as_its_parts(self, store: MemoryStore) -> None:
+        before = verified(store)[0]
+        merge_output(store, OUTPUT)
+        assert not [uri for uri in store.objects if uri == LAYOUT.part(0)]
+        verdict, problems = verified(store)
+        assert problems == []
+        assert verdict == before
+
+    def test_that_was_changed_is_reported_once_for_each_file(self, store: MemoryStore) -> None:
+        merge_output(store, OUTPUT)
+        (uri,) = [uri for uri in store.objects if "/results/part-" in uri]
+        data = bytearray(store.objects[uri])
+        data[len(data) // 3 : len(data) // 3 + 64] = bytes(64)
+        store.put(uri, bytes(data))
+        problems = [problem for problem in problems_of(store) if problem.startswith("results/")]
+        changed = "it was changed: its SHA-256 is not the one in _generation.json"
+        assert [problem.endswith(changed) for problem in problems].count(True) == 1
+        assert len(problems) <= 2
+
+    def test_that_is_not_whole_is_refused(self, store: MemoryStore) -> None:
+        merge_output(store, OUTPUT)
+        (uri,) = [uri for uri in store.objects if "/results/part-" in uri]
+        store.put(uri, store.objects[uri][:-1])
+        with pytest.raises(JobError, match=r"has \d+ bytes instead of \d+; it holds the results of 7 rows"):
+            problems_of(store)
+
+    def test_can_be_described(self, store: MemoryStore) -> None:
+        describe(store, OUTPUT, f"{FOLDER}/before")
+        merge_output(store, OUTPUT)
+        describe(store, OUTPUT, f"{FOLDER}/after")
+        for name in ("methods.md", "stimuli.tsv", "stimuli.json"):
+            assert store.objects[f"{FOLDER}/after/{name}"] == store.objects[f"{FOLDER}/before/{name}"]
+
+    def test_has_the_same_stimuli(self, store: MemoryStore) -> None:
+        before = [(unit, row["pair_id"]) for unit, row in stimuli_of(store, OUTPUT)]
+        merge_output(store, OUTPUT)
+        assert [(unit, row["pair_id"]) for unit, row in stimuli_of(store, OUTPUT)] == before

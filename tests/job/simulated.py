@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,12 +18,14 @@ from stylebatch.job import (
     Tally,
     UnitBook,
     committed_row,
+    merge_at_end,
     open_output,
     pending_tasks,
     publish_part,
     publish_success,
     store_failure,
 )
+from stylebatch.job.merge_plan import MergeLimits
 from stylebatch.layout import Row, encode_record, image_sha256
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pairs import Pair
@@ -31,7 +33,7 @@ from stylebatch.work import Task, failed_row, source_facts
 
 JobMaker = Callable[..., Job]
 
-CHANGES = frozenset(["put", "put_if_absent", "put_if_version", "delete"])
+CHANGES = frozenset(["put", "put_file", "copy", "put_if_absent", "put_if_version", "delete"])
 LOOKS = frozenset(["get", "get_range", "size", "version", "age", "list", "has_conditional_puts", "sweep"])
 KINDS = ("dies", "fails", "loses the answer")
 
@@ -141,9 +143,13 @@ def run(
     store: Any,
     failing: Collection[str] = ("p1",),
     on_task: Callable[[Task], None] = lambda task: None,
+    limits: MergeLimits | None = None,
     **options: bool,
 ) -> Tally:
-    """A run from its start to its end. No pair that has its picture is worked on again."""
+    """A run from its start to its end. No pair that has its picture is worked on again.
+
+    With ``limits``, parts are merged at the end as these say.
+    """
     opened = open_output(job, store, **options)
     try:
         book = UnitBook(job, opened.tally)
@@ -155,6 +161,8 @@ def run(
             publish_complete(job, opened.store, book)
         publish_complete(job, opened.store, book)
         opened.lease.check()
+        if limits:
+            merge_at_end(job, opened, limits=limits)
         publish_success(job, opened.store, book.tally)
         return book.tally
     finally:
@@ -179,11 +187,13 @@ def later(store: MemoryStore) -> MemoryStore:
     return found
 
 
-def cuts(start: MemoryStore, runs: Callable[[Any], object]) -> Iterator[tuple[str, MemoryStore]]:
+def cuts(
+    start: MemoryStore, runs: Callable[[Any], object], kinds: Sequence[str] = KINDS
+) -> Iterator[tuple[str, MemoryStore]]:
     """What is left in the store after a run was hit at each of its calls, in each way."""
     whole = FaultyStore(later(start))
     runs(whole)
-    for kind, number in itertools.product(KINDS, range(whole.calls)):
+    for kind, number in itertools.product(kinds, range(whole.calls)):
         hit = later(start)
         faulty = FaultyStore(hit, number, kind)
         with suppress(Killed, StorageUnavailableError):

@@ -252,6 +252,7 @@ class TestStartingOver:
         left.objects.update(store.objects)  # with the new manifest
         left.put("s3://bucket/out/readme.txt", b"somebody's")
         left.put(old.layout.checkpoint(1, "p2"), b"half way")
+        left.put(old.layout.progress, b"told")
         left.put(old.layout.failed_record(1, "p2"), b"a record")
         left.put("s3://bucket/out/reopened/part-000001.parquet", b"a former part")
         left.put(old.layout.image(1_000_000, "p", ".jpg"), b"of a unit with a longer number")

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from places import DATA, READS, Place, race
@@ -23,6 +24,27 @@ def test_put_replaces_what_was_there(place: Place, uri: str) -> None:
     place.store.put(uri, DATA)
     place.store.put(uri, b"new")
     assert place.store.get(uri) == b"new"
+
+
+@pytest.mark.parametrize("data", [DATA, b""], ids=["bytes", "empty"])
+def test_a_file_and_a_copy_of_it_come_back(place: Place, uri: str, tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a file of this machine"
+    path.write_bytes(data)
+    copy = f"{place.folder}/elsewhere/ä copy"
+    for wanted in (data, data + b"more"):
+        path.write_bytes(wanted)
+        place.store.put_file(uri, path)
+        place.store.copy(uri, copy)
+        assert place.store.get(uri) == place.store.get(copy) == wanted
+    place.store.put(uri, b"another")
+    assert place.store.get(copy) == data + b"more"
+
+
+def test_what_is_missing_cannot_be_copied(place: Place, uri: str) -> None:
+    with pytest.raises(NotFoundError) as raised:
+        place.store.copy(uri, f"{place.folder}/copy")
+    assert uri in str(raised.value)
+    assert place.names() == []
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import io
 import os
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +107,43 @@ def test_an_upload_that_the_server_has_forgotten_is_looked_for(
     S3Store().put(f"{s3_bucket}/large", data)
     answer.faults = ["404 NoSuchUpload"]
     store_of_parts.put(f"{s3_bucket}/large", data)
+
+
+def test_a_large_file_goes_in_parts_that_are_read_as_they_are_sent(
+    s3_server: S3Server, s3_bucket: str, store_of_parts: S3Store, tmp_path: Path
+) -> None:
+    requests = requests_of(store_of_parts)
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(os.urandom(12 * MIB))
+    store_of_parts.put_file(f"{s3_bucket}/large.parquet", path)
+    store_of_parts.copy(f"{s3_bucket}/large.parquet", f"{s3_bucket}/copy.parquet")
+    assert Counter(requests) == {
+        "CreateMultipartUpload": 1,
+        "UploadPart": 3,
+        "CompleteMultipartUpload": 1,
+        "CopyObject": 1,
+    }
+    for key in ("large.parquet", "copy.parquet"):
+        assert store_of_parts.get(f"{s3_bucket}/{key}") == path.read_bytes()
+        head = s3_server.client.head_object(Bucket=s3_bucket.removeprefix("s3://"), Key=key)
+        assert head["ContentType"] == "application/vnd.apache.parquet"
+
+
+def test_a_file_s_upload_that_the_server_has_forgotten_is_looked_for(
+    s3_bucket: str, store_of_parts: S3Store, tmp_path: Path
+) -> None:
+    path, uri = tmp_path / "large", f"{s3_bucket}/large"
+    path.write_bytes(os.urandom(12 * MIB))
+    answer = Answers(store_of_parts, "CompleteMultipartUpload")
+    for stored in (b"", path.read_bytes() + b"x", path.read_bytes()[:-1], path.read_bytes()[:-1] + b"x"):
+        if stored:
+            S3Store().put(uri, stored)
+        answer.faults = ["404 NoSuchUpload"]
+        with pytest.raises(NotFoundError):
+            store_of_parts.put_file(uri, path)
+    S3Store().put(uri, path.read_bytes())
+    answer.faults = ["404 NoSuchUpload"]
+    store_of_parts.put_file(uri, path)
 
 
 class Answers:

@@ -1,4 +1,4 @@
-"""The table of results: the schema, parts, and how to read them back.
+"""The table of results: its schema, and the parts it is written in.
 
 A part is the Parquet table of one unit's rows, with the manifest's own columns.
 """
@@ -10,8 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stylebatch.errors import JobError
-from stylebatch.layout import FORMAT_VERSION, Layout, Row
+from stylebatch.layout import FORMAT_VERSION, Row
 from stylebatch.objectstore import ObjectFile, ObjectStore
 from stylebatch.recipe import FIELDS, field_rule
 
@@ -24,6 +23,9 @@ _ARROW_TYPES: Mapping[str, pa.DataType] = {
 }
 
 _BY_NAME = pa.map_(pa.string(), pa.float64())
+
+COMPRESSION = "zstd"
+"""Of every Parquet file of results."""
 
 RESULT_SCHEMA = pa.schema(
     [
@@ -91,32 +93,26 @@ def encode_part(rows: Sequence[Row], extras: pa.Table) -> bytes:
     for field in extras.schema:
         table = table.append_column(field, extras.column(field.name))
     table = table.replace_schema_metadata({"stylebatch_format": str(FORMAT_VERSION)})
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+    return encode_table(table)
 
 
 def _as_arrow(value: Any) -> Any:
     return list(value.items()) if isinstance(value, Mapping) else value
 
 
-def read_results(store: ObjectStore, output: str) -> pa.Table:
-    """The result rows of all finished units, in order of row.
+def encode_table(table: pa.Table) -> bytes:
+    """The Parquet file of a table that has the columns and the metadata of a part."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression=COMPRESSION)
+    return sink.getvalue()
 
-    Args:
-        store: Where the output is.
-        output: Canonical URI of the job's output folder.
 
-    Raises:
-        JobError: There are no results.
-    """
-    layout = Layout(output)
-    parts = [stored.uri for stored in store.list(layout.results) if layout.part_unit(stored.uri) is not None]
-    if not parts:
-        raise JobError(f"{layout.results} holds no results; is {output} the output of a stylebatch run?")
-    return pa.concat_tables(read_part(store, uri) for uri in parts)
+def decode_part(data: bytes) -> pa.Table:
+    """The table of a part's bytes."""
+    return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
 
 
 def read_part(store: ObjectStore, uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The table of one part, or some of its columns."""
-    return pq.read_table(ObjectFile(store, uri), columns=columns and list(columns))
+    file = pq.ParquetFile(ObjectFile(store, uri), pre_buffer=True)
+    return file.read(columns and list(columns), use_threads=False)

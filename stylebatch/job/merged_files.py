@@ -1,0 +1,234 @@
+"""Writing merged files: each is made on this machine's disk, compared with its sources, and stored.
+
+Memory holds the rows of one row group.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stylebatch.errors import ConfigurationError, JobError
+from stylebatch.job.book import Tally
+from stylebatch.job.generations import file_sha256, finish_switch, switch
+from stylebatch.job.merge_plan import Group, MergeLimits, MergePlan, ends_here
+from stylebatch.layout import Layout, merged_name
+from stylebatch.objectstore import ObjectStore
+from stylebatch.quoting import reason
+from stylebatch.results import COMPRESSION, RESULT_SCHEMA, Results
+from stylebatch.results.generations import Generation, Holdings, MergedFile, look_at_results, spans
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output whose results this driver alone may change."""
+
+    store: ObjectStore
+    """Where it is."""
+    layout: Layout
+    """Names below it."""
+    rows: int
+    """Of the job."""
+    unit_size: int
+    """Rows of a unit; the last one may have fewer."""
+    check: Callable[[], None]
+    """Called before every change; raises if the output's lease is lost."""
+
+    @property
+    def units(self) -> range:
+        """All units of the job."""
+        return range(-(-self.rows // self.unit_size))
+
+    def unit_rows(self, unit: int) -> range:
+        """The rows of a unit."""
+        first = unit * self.unit_size
+        return range(first, min(first + self.unit_size, self.rows))
+
+
+def make_generation(output: Output, held: Holdings, plan: MergePlan, limits: MergeLimits) -> Holdings:
+    """Write what a plan says, let it count, and delete what it replaces.
+
+    Args:
+        output: Whose results.
+        held: What stands there; no switch is under way.
+        plan: The next generation.
+        limits: How large its files are.
+
+    Returns:
+        What stands there then.
+
+    Raises:
+        JobError: A file that is read is damaged, or one that was written does not hold what was read. The
+            files that counted before count still.
+        ConfigurationError: There is no room for a temporary file.
+    """
+    number = held.generation.number + 1 if held.generation else 1
+    with temporary_folder(limits) as folder:
+        stager = _Stager(output, held, number, limits, folder)
+        new = [file for run in plan.runs for file in stager.stage(run)]
+    files = sorted([*plan.kept, *new], key=lambda file: file.units[0].start)
+    after = Generation(number, output.rows, output.unit_size, tuple(files))
+    switch(output.store, output.layout, held.generation, after, output.check)
+    return finish_switch(
+        output.store, output.layout, look_at_results(output.store, output.layout), output.check
+    )
+
+
+@contextmanager
+def temporary_folder(limits: MergeLimits) -> Iterator[Path]:
+    """A folder of this machine for one merged file at a time; gone at the end."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="stylebatch-merging-") as name:
+            yield Path(name)
+    except OSError as error:
+        most = (limits.target + limits.smallest) >> 20
+        raise ConfigurationError(
+            f"{tempfile.gettempdir()}: {reason(error)}; to merge parts, a file of up to {most} MB is made "
+            "there: set TMPDIR to a larger disk, or run with --no-merge"
+        ) from error
+
+
+class _Stager:
+    """Makes the files of a generation and stores them where they do not count yet.
+
+    Args:
+        output: Whose results.
+        held: Where the rows stand now.
+        number: Of the generation.
+        limits: How large its files are.
+        folder: For temporary files.
+    """
+
+    def __init__(
+        self, output: Output, held: Holdings, number: int, limits: MergeLimits, folder: Path
+    ) -> None:
+        self._output = output
+        self._results = Results(output.store, output.layout, lambda: held)
+        self._number = number
+        self._limits = limits
+        self._folder = folder
+
+    def stage(self, run: Sequence[Group]) -> Iterator[MergedFile]:
+        """Store the files of a run of units, one after the other."""
+        left = sum(group.size for group in run)
+        draft: _Draft | None = None
+        for group in run:
+            table = self._rows(group)
+            if draft and (draft.ends(left, self._limits) or not draft.schema.equals(table.schema)):
+                yield self._store(draft)
+                draft = None
+            draft = draft or _Draft(self._folder / "merged.parquet", table.schema)
+            draft.add(group, table, self._output.unit_size)
+            left -= group.size
+        if draft:
+            yield self._store(draft)
+
+    def _rows(self, group: Group) -> pa.Table:
+        """The rows of a group's units, from where they stand now.
+
+        Raises:
+            JobError: A file is damaged, or does not hold the rows of its unit.
+        """
+        tables = []
+        for unit, table in zip(group.units, self._results.tables(units=group.units), strict=True):
+            is_whole = table.schema.names[: len(RESULT_SCHEMA)] == RESULT_SCHEMA.names
+            if not is_whole or table.column("row").to_pylist() != [*self._output.unit_rows(unit)]:
+                raise JobError(
+                    f"{self._results.where(unit)} does not hold the rows of unit {unit} in the columns that "
+                    "this version writes, so nothing was merged; put it back from a copy"
+                )
+            tables.append(table)
+        return pa.concat_tables(tables).unify_dictionaries()
+
+    def _store(self, draft: "_Draft") -> MergedFile:
+        """Store a file that is complete, and read it back."""
+        draft.close()
+        self._compare(draft)
+        file = draft.described(self._number)
+        uri = self._output.layout.staged(file.name)
+        self._output.check()
+        self._output.store.put_file(uri, draft.path)
+        if file_sha256(self._output.store, uri, file.size) != file.sha256:
+            raise JobError(f"{uri} does not come back as it was written, so nothing was merged; run again")
+        return file
+
+    def _compare(self, draft: "_Draft") -> None:
+        """Compare a file, read again, with what it was made of, read again."""
+        file = pq.ParquetFile(draft.path)
+        for number, group in enumerate(draft.groups):
+            if not is_same(file.read_row_group(number, use_threads=False), self._rows(group)):
+                raise JobError(
+                    f"the merged rows of units {group.units[0]} to {group.units[-1]} do not come back from "
+                    "Parquet as they are in their parts, so nothing was merged; run with --no-merge, and "
+                    "report this"
+                )
+        if file.num_row_groups != len(draft.groups):
+            raise JobError(f"{draft.path} has row groups that nobody wrote; run again")
+
+
+def is_same(one: pa.Table, other: pa.Table) -> bool:
+    """Whether two tables have the same columns and values; NaN is the same as NaN."""
+    return bool(one.schema.equals(other.schema)) and all(
+        left.equals(right) or repr(left.to_pylist()) == repr(right.to_pylist())
+        for left, right in zip(one.columns, other.columns, strict=True)
+    )
+
+
+class _Draft:
+    """A merged file on its way, and what will be said of it.
+
+    Args:
+        path: Of the file, on this machine.
+        schema: Of all its rows.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.schema = schema
+        self.groups: list[Group] = []
+        self._tally = Tally()
+        self._failed_units: set[int] = set()
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pq.ParquetWriter(self._sink, schema, compression=COMPRESSION)
+
+    def add(self, group: Group, table: pa.Table, unit_size: int) -> None:
+        """One more row group."""
+        self._writer.write_table(table, row_group_size=table.num_rows)
+        self.groups.append(group)
+        failed = table.filter(pc.not_equal(table.column("status"), "ok"))
+        self._tally.ok += table.num_rows - failed.num_rows
+        for row in failed.select(["pair_id", "row", "status", "error_type", "error"]).to_pylist():
+            self._tally.count(row, is_new=False)
+            self._failed_units.add(row["row"] // unit_size)
+
+    def ends(self, left: int, limits: MergeLimits) -> bool:
+        """Whether it has enough, with so many bytes of parts still to come."""
+        return ends_here(self._sink.tell(), sum(group.size for group in self.groups), left, limits)
+
+    def close(self) -> None:
+        """Write the footer."""
+        self._writer.close()
+        self._sink.close()
+
+    def described(self, generation: int) -> MergedFile:
+        """What is said of the file, which is closed."""
+        units = spans(unit for group in self.groups for unit in group.units)
+        with self.path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return MergedFile(
+            name=merged_name(units[0].start, units[-1].stop - 1, generation),
+            units=units,
+            rows=self._tally.ended,
+            size=self.path.stat().st_size,
+            sha256=sha256,
+            ok=self._tally.ok,
+            failed_units=spans(self._failed_units),
+            error_counts=dict(self._tally.error_counts),
+            error_examples={kind: tuple(found) for kind, found in self._tally.error_examples.items()},
+        )
