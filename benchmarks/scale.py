@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from scale_jobs import TRIVIAL, fabricate, long_manifest, trivial_job
+from scale_jobs import TRIVIAL, fabricate, long_manifest, reopen, trivial_job
 
 from stylebatch.cluster.driver import run_job
 from stylebatch.cluster.jobs import make_job
@@ -116,18 +116,24 @@ def crowd(folder: Path, seats: str = str(SEATS)) -> str:
 
 def memory(folder: Path) -> str:
     """The driver's peak for 10^4 and 10^6 rows; the long job finds all but 20 units finished."""
-    peaks = []
+    peaks = {}
     for rows in (FEW, MANY):
         place = folder / str(rows)
         place.mkdir()
-        unfinished(place, rows, OPEN_UNITS)
-        peaks.append(int(inside("peak_of_run", place)))
-    return f"{peaks[0]} MB for {FEW:,} rows, {peaks[1]} MB for {MANY:,}: {peaks[1] - peaks[0]} MB more"
+        job = unfinished(place, rows, OPEN_UNITS)
+        peaks[rows] = int(inside("peak_of_run", place, ""))
+    reopen(job, OPEN_UNITS)
+    merging = int(inside("peak_of_run", place, "merge"))
+    return (
+        f"{peaks[FEW]} MB for {FEW:,} rows, {peaks[MANY]} MB for {MANY:,}: "
+        f"{peaks[MANY] - peaks[FEW]} MB more; "
+        f"{merging} MB if the parts are merged at the end"
+    )
 
 
-def peak_of_run(folder: Path) -> str:
+def peak_of_run(folder: Path, merge: str) -> str:
     """The peak of a process that only runs a job, beginning with its manifest."""
-    run(job_of(folder), UriStore(), lambda progress: None, workers=2)
+    run(job_of(folder), UriStore(), lambda progress: None, workers=2, merge=bool(merge))
     return str(peak_megabytes())
 
 

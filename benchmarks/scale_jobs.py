@@ -1,6 +1,7 @@
 """What the rows of scale.py are measured on: trivial pairs, long manifests, nearly finished outputs."""
 
 import random
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -108,6 +109,13 @@ def _publish(output: str, unit_pairs: tuple[int, list[Pair]]) -> None:
     unit, pairs = unit_pairs
     part = Path(Layout(output).part(unit))
     part.write_bytes(encode_part([ok_row(pair, output) for pair in pairs], pa.table({})))
+
+
+def reopen(job: Job, units: int) -> None:
+    """Take the parts and pictures of the last units away."""
+    for unit in job.units[-units:]:
+        Path(job.layout.part(unit)).unlink()
+        shutil.rmtree(job.layout.images(unit))
 
 
 def ok_row(pair: Pair, output: str) -> Row:
