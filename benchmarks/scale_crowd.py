@@ -43,6 +43,9 @@ class Bench:
         """Something."""
         return Activity("synthesizing", ("pair",), 1, 500, random.getrandbits(30))
 
+    async def checkpoint_soon(self) -> None:
+        """There is nothing to store."""
+
 
 class _Method:
     def __init__(self, call: Any, *bound: object) -> None:
@@ -59,6 +62,7 @@ class Seat:
         self.run = _Method(bench.run, number)
         self.prepare = _Method(bench.prepare)
         self.activity = _Method(bench.activity)
+        self.checkpoint_soon = _Method(bench.checkpoint_soon)
 
 
 class Crowd(Fleet[Candidate]):

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from stylebatch.errors import ManifestError, NotFoundError
 from stylebatch.manifest.files import ManifestFile, open_file
-from stylebatch.manifest.rows import PairMaker, Row, read_rows
+from stylebatch.manifest.rows import PairMaker, Row, read_rows, without_views
 from stylebatch.manifest.schema import extra_schema, readable_columns, schema_problems
 from stylebatch.objectstore import ObjectStore, join_uri, parent_uri
 from stylebatch.pairs import Pair
@@ -95,9 +95,12 @@ class Manifest:
         """Stream the readable known columns, some rows at a time, each run after its first row's number.
 
         Raises:
-            ManifestError: The file is damaged.
+            ManifestError: The file is damaged, or a text is not UTF-8.
         """
-        return self._batches(readable_columns(self.schema), first_row, self.num_rows)
+        for number, batch in self._batches(readable_columns(self.schema), first_row, self.num_rows):
+            with self.text_errors(number, batch):
+                plain = without_views(batch)
+            yield number, plain
 
     @contextmanager
     def text_errors(self, number: int, batch: pa.RecordBatch) -> Iterator[None]:

@@ -47,6 +47,19 @@ def recipe_columns(columns: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in FIELDS if name in present)
 
 
+def without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch with ordinary texts in place of string views, of which pyarrow cannot pick some."""
+    columns = [column.cast(_without_view(column.type)) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _without_view(data_type: pa.DataType) -> pa.DataType:
+    if types.is_string_view(data_type):
+        return pa.large_string()
+    is_plain_list = types.is_list(data_type) and types.is_string_view(data_type.value_type)
+    return pa.list_(pa.large_string()) if is_plain_list else data_type
+
+
 def read_rows(batch: pa.RecordBatch, first_row: int, places: Indices | None = None) -> Iterator[Row]:
     """The rows of a batch of known columns, or some of them.
 
@@ -108,8 +121,7 @@ def distinct_indices(column: pa.DictionaryArray) -> tuple[Indices, Indices]:
 def _cut_texts(texts: pa.Array) -> pa.Array:
     if types.is_null(texts.type):
         return texts
-    plain = texts.cast(pa.large_string()) if types.is_string_view(texts.type) else texts
-    return _cut(plain, pc.binary_length, pc.utf8_slice_codeunits, MAX_URI_LENGTH + 1)
+    return _cut(texts, pc.binary_length, pc.utf8_slice_codeunits, MAX_URI_LENGTH + 1)
 
 
 def _cut(

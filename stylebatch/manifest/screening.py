@@ -155,8 +155,6 @@ def _texts(column: pa.Array, judge: Callable[[pa.Array], Verdicts]) -> Verdicts:
         used, places = distinct_indices(column)
         entries = column.dictionary.take(pa.array(used))
         return np.append(_texts(entries, judge) & _as_verdicts(entries.is_valid()), True)[places]
-    if types.is_string_view(column.type):
-        column = column.cast(pa.large_string())
     return judge(column) | ~_as_verdicts(column.is_valid())
 
 

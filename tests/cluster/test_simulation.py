@@ -1,4 +1,4 @@
-"""The policy under a simulated clock: a small run of ``benchmarks/simulate_cluster.py``."""
+"""The policy under a simulated clock: small runs of ``benchmarks/simulated_cluster.py``."""
 
 import sys
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from simulate_cluster import Cluster, Plan
+from simulated_cluster import Cluster, Plan
 
 SMALL = Plan(workers=40, pairs=3000, deaths=0.01, failures=0.01, leaving_every=10.0)
 """About six minutes of 40 workers, of whom 30 die, 37 leave and 37 join."""

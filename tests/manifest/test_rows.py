@@ -48,7 +48,13 @@ def test_null_typed_columns_count_as_absent(opened: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "list_type", [pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.string(), 2)]
+    "list_type",
+    [
+        pa.list_(pa.string()),
+        pa.large_list(pa.large_string()),
+        pa.list_(pa.string(), 2),
+        pa.list_(pa.string_view()),
+    ],
 )
 def test_a_list_is_several_styles(opened: Any, list_type: pa.DataType) -> None:
     styles = pa.array([["b.jpg", "c.jpg"]], list_type)
@@ -63,7 +69,10 @@ def test_an_empty_list_of_styles_is_null(opened: Any) -> None:
     assert pair.styles == ()
 
 
-@pytest.mark.parametrize("text_type", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+@pytest.mark.parametrize(
+    "text_type",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())],
+)
 def test_text_may_be_stored_in_any_arrow_text_type(opened: Any, text_type: pa.DataType) -> None:
     columns = {"content": pa.array(["a.jpg"]).cast(text_type), "pooling": pa.array(["max"]).cast(text_type)}
     pair = only(opened(columns))

@@ -331,3 +331,19 @@ def test_repetitions_are_found_across_batches(opened: Any, rows_per_group: int) 
     ids[19_999], ids[8000] = "P3", "p7999"
     found = problems(opened({"content": ["a.jpg"] * 20_000, "pair_id": ids}, row_group_size=rows_per_group))
     assert [line.partition(" have")[0] for line in found] == ["rows 7999 and 8000", "rows 3 and 19999"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_texts_of_every_kind_are_judged_alike(opened: Any, kind: pa.DataType) -> None:
+    columns = {
+        "pair_id": pa.array(["a", "A", None, "c"], kind),
+        "content": pa.array(["x.jpg", "é.jpg", "y.jpg", "ftp://h/x"], kind),
+        "style": pa.array([["s.jpg"], None, [], ["s.jpg", None]], pa.list_(kind)),
+        "start": pa.array([None, "content", "noise", "content"], kind),
+    }
+    found = problems(opened(columns))
+    assert [line[:21] for line in found] == [
+        "row 3: content: ftp:/",
+        "row 3: style is a lis",
+        "rows 0 and 1 have the",
+    ]
