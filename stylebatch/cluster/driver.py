@@ -279,8 +279,7 @@ class _Run:
             self._replace(member, has_died(member, error), one_line(error))
         else:
             batch, seconds = member.take_back(reference, time.monotonic())
-            if seconds is not None:
-                self._tail.durations.add(seconds)
+            self._tail.durations.add(seconds)
             self._settlement.outcomes(batch, outcomes)
 
     def _replace_stalled(self) -> None:

@@ -36,6 +36,8 @@ class Member(Generic[GivenType]):
     """None until it is ready."""
     batches: dict[Any, list[GivenType]] = field(default_factory=dict)
     """What it was given, by the reference to the outcomes; the one that is running comes first."""
+    given: dict[Any, float] = field(default_factory=dict)
+    """When it was given each of them, by the driver's clock."""
     began: float = 0.0
     """When the batch that is running came first, by the driver's clock."""
     activity: Activity = field(default_factory=lambda: Activity("starting"))
@@ -87,18 +89,20 @@ class Member(Generic[GivenType]):
         """Hand it a batch."""
         if not self.batches:
             self.moved = self.began = now
-        self.batches[self.handle.run.remote([candidate.task for candidate in batch])] = batch
+        reference = self.handle.run.remote([candidate.task for candidate in batch])
+        self.batches[reference], self.given[reference] = batch, now
 
-    def take_back(self, reference: Any, now: float) -> tuple[list[GivenType], float | None]:
+    def take_back(self, reference: Any, now: float) -> tuple[list[GivenType], float]:
         """A batch has come back.
 
         Returns:
-            The batch, and how many seconds it took the worker; None if it did not wait for its turn.
+            The batch, and how many seconds it took the worker, at most: one that has overtaken the batch
+            before it, which may hang, counts from when it was given.
         """
-        is_running = reference == next(iter(self.batches))
-        seconds = now - self.began if is_running else None
-        if is_running:
-            self.began = now
+        given = self.given.pop(reference)
+        if reference != next(iter(self.batches)):
+            return self.batches.pop(reference), now - given
+        seconds, self.began = now - self.began, now
         return self.batches.pop(reference), seconds
 
     def has_stalled(self, now: float, timeout: float) -> bool:

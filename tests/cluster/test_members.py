@@ -66,11 +66,11 @@ class TestDurations:
         assert member.take_back(second, 14) == ([], 4)
         assert not member.batches
 
-    def test_one_that_ends_before_its_turn_says_nothing(self, member: Member) -> None:
+    def test_one_that_overtakes_the_one_before_it_counts_from_when_it_was_given(self, member: Member) -> None:
         for now in (0, 3):
             member.give([], now)
         first, second = member.batches
-        assert member.take_back(second, 5) == ([], None)
+        assert member.take_back(second, 5) == ([], 2)
         assert member.take_back(first, 10) == ([], 10)
 
     def test_an_idle_time_is_nobodys(self, member: Member) -> None:
