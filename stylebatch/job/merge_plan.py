@@ -18,9 +18,9 @@ class MergeLimits:
     """So many parts are merged however small they are."""
     worthwhile: int = 8
     """Parts that must become one file on average, for merging to be worth reading and writing them."""
-    group_rows: int = 1024
+    group_rows: int = 4096
     """Rows of a row group, at most, unless a unit alone has more."""
-    group_bytes: int = 2 * 2**20
+    group_bytes: int = 4 * 2**20
     """Bytes of the parts that become a row group, likewise: a row group is held in memory."""
 
 
