@@ -19,7 +19,8 @@ class MergeLimits:
     worthwhile: int = 8
     """Parts that must become one file on average, for merging to be worth reading and writing them."""
     group_rows: int = 4096
-    """Rows of a row group, at most, unless a unit alone has more."""
+    """Rows of a row group, at most, unless a unit alone has more. What a file says of its row groups, column by
+    column, is in memory until it ends: with a quarter of the rows a million took 88 MB more."""
     group_bytes: int = 4 * 2**20
     """Bytes of the parts that become a row group, likewise: a row group is held in memory."""
 
