@@ -109,7 +109,7 @@ def convolution(weight: Tensor, shape: Sequence[int], workspace: Workspace, plac
     if weight.device.type != "cpu":
         return Direct(weight)  # a GPU's libraries choose among algorithms, and keep memory, themselves
     if pays_winograd(channels, filters, height, width):
-        keeps_filters = place is not None and keeps_winograd_filters(height, width, batch)
+        keeps_filters = place is not None and keeps_winograd_filters(channels, filters, height, width, batch)
         return Winograd(weight, keeps_filters, workspace, place)
     if place is not None and batch * filters * height * width > LARGE_VALUES:
         return InPieces(weight, place, workspace)

@@ -102,8 +102,8 @@ def _winograd_bytes(recipe: Recipe, height: int, width: int, batch: int) -> int:
         if not pays_winograd(channels, filters, *sides):
             continue
         transformed = BYTES * WINDOW * channels * filters
-        piece = BYTES * WINDOW * piece_tiles(*sides, batch) * (2 * channels + filters)
-        if keeps_winograd_filters(*sides, batch):
+        piece = BYTES * WINDOW * piece_tiles(*sides, batch, keeps_winograd_filters(channels, filters, *sides, batch)) * (2 * channels + filters)
+        if keeps_winograd_filters(channels, filters, *sides, batch):
             kept, most = kept + transformed, max(most, piece)
         else:
             most = max(most, piece + transformed)

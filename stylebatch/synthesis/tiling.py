@@ -8,13 +8,15 @@ TILE = 4
 """Side of the square of responses that Winograd's convolution computes at a time."""
 WINDOW = (TILE + 2) ** 2
 """Inputs that such a square depends on, and the products that it takes for each channel and filter."""
-WINOGRAD_FILTERS = 128 * 256
+WINOGRAD_FILTERS = 128 * 128
 """Channels by filters from which on it pays on a CPU; below, its transforms take longer than they save."""
 WINOGRAD_TILES = 12
 """Tiles of a picture from which on it pays; below, reading its larger filters takes longer."""
-FEW_TILES = 48
+FEW_TILES = 160
+NARROW = 256 * 256
 """Below, making the filters anew at each pass would take longer than they save, and they are kept."""
-PIECE_TILES = 96
+PIECE_TILES = 128
+FRESH_TILES = 400
 """That are worked on at a time, to bound what the transformed inputs take."""
 STRIP_LAYERS = LAYERS[:3]
 """The first block, each of whose two responses is twice as large as any deeper one."""
@@ -27,20 +29,21 @@ def pays_winograd(channels: int, filters: int, height: int, width: int) -> bool:
     return channels * filters >= WINOGRAD_FILTERS and _tiles(height, width) >= WINOGRAD_TILES
 
 
-def keeps_winograd_filters(height: int, width: int, batch: int) -> bool:
+def keeps_winograd_filters(channels, filters, height: int, width: int, batch: int) -> bool:
     """Whether its transformed filters should stay in memory, for a batch of inputs of this size."""
-    return batch * _tiles(height, width) < FEW_TILES
+    return channels * filters <= NARROW or batch * _tiles(height, width) < FEW_TILES
 
 
-def winograd_rows(columns: int, batch: int) -> int:
-    """How many rows of so many tiles are worked on at a time."""
-    return max(1, round(PIECE_TILES / (columns * batch)))
+def winograd_rows(rows: int, columns: int, batch: int, keeps: bool) -> int:
+    """How many of these rows of so many tiles are worked on at a time: in even pieces."""
+    most = max(1, round((PIECE_TILES if keeps else FRESH_TILES) / (columns * batch)))
+    return -(-rows // -(-rows // most))
 
 
-def piece_tiles(height: int, width: int, batch: int) -> int:
+def piece_tiles(height: int, width: int, batch: int, keeps: bool) -> int:
     """The most tiles that are worked on at a time, for a batch of inputs of this size."""
-    columns, rows = -(-width // TILE), -(-height // TILE)
-    return batch * columns * min(rows, winograd_rows(columns, batch))
+    rows, columns = -(-height // TILE), -(-width // TILE)
+    return batch * columns * winograd_rows(rows, columns, batch, keeps)
 
 
 def _tiles(height: int, width: int) -> int:
