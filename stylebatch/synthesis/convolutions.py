@@ -94,23 +94,25 @@ class Direct:
         return result
 
 
-def convolution(weight: Tensor, shape: Sequence[int], workspace: Workspace, place: str | None) -> Convolution:
+def convolution(
+    layer: str, weight: Tensor, shape: Sequence[int], workspace: Workspace, place: str | None
+) -> Convolution:
     """The faster algorithm for inputs of this size; the choice depends on a picture's size, not on the batch.
 
     Args:
+        layer: Its name.
         weight: ``(N, C, 3, 3)``, channels-last in memory.
         shape: ``(B, C, H, W)`` of the inputs.
         workspace: For the convolutions of one thread.
         place: For its results, as in :meth:`Workspace.place`; None for a convolution that is used once, for
             which nothing is worth keeping.
     """
-    batch, channels, height, width = shape
-    filters = len(weight)
+    batch, _, height, width = shape
     if weight.device.type != "cpu":
         return Direct(weight)  # a GPU's libraries choose among algorithms, and keep memory, themselves
-    if pays_winograd(channels, filters, height, width):
-        keeps_filters = place is not None and keeps_winograd_filters(channels, filters, height, width, batch)
+    if pays_winograd(layer, height, width):
+        keeps_filters = place is not None and keeps_winograd_filters(layer, height, width, batch)
         return Winograd(weight, keeps_filters, workspace, place)
-    if place is not None and batch * filters * height * width > LARGE_VALUES:
+    if place is not None and batch * len(weight) * height * width > LARGE_VALUES:
         return InPieces(weight, place, workspace)
     return Direct(weight)

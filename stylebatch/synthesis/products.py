@@ -45,13 +45,12 @@ class GroupedProducts:
 
     Args:
         matrices: ``(G, N, C)``, contiguous, in float32.
-        rows: T, for which the matrices are laid out anew once; None for use with any, which does so each time.
-            With another T than announced, oneDNN would fall back to code that is a hundred times as slow.
+        rows: T, for which the matrices are laid out anew, once: with another T, oneDNN would fall back to code
+            that is a hundred times as slow. None: any, and they are laid out anew each time.
     """
 
-    def __init__(self, matrices: Tensor, rows: int | None = None) -> None:
+    def __init__(self, matrices: Tensor, rows: int | None) -> None:
         self._groups, filters, channels = matrices.shape
-        self._rows = rows
         self._weight = matrices.view(self._groups * filters, channels, 1, 1)
         if rows is not None:
             shape = [1, self._groups * channels, rows, 1]
@@ -67,11 +66,19 @@ class GroupedProducts:
 
 
 def products_with(matrices: Tensor, rows: int | None = None) -> Products:
-    """The faster of the two; arguments as for :class:`GroupedProducts`."""
-    return GroupedProducts(matrices, rows) if _groups(matrices) else BatchedProducts(matrices)
+    """The faster of the two.
+
+    Args:
+        matrices: ``(G, N, C)``, contiguous.
+        rows: T, where the products will be used again and again: they hold a copy of the matrices. None where
+            they are used before the matrices change.
+    """
+    if _suits_grouping(matrices):
+        return GroupedProducts(matrices, rows)
+    return BatchedProducts(matrices if rows is None else matrices.clone())
 
 
-def _groups(matrices: Tensor) -> bool:
+def _suits_grouping(matrices: Tensor) -> bool:
     return (
         matrices.dtype == torch.float32
         and _pack is not None

@@ -5,12 +5,14 @@ from collections.abc import Iterable
 from stylebatch.recipe import LAYERS, Recipe
 from stylebatch.synthesis.layers import layer_channels, layer_inputs, layer_positions, layer_sides
 from stylebatch.synthesis.tiling import (
+    REACH,
     STRIP_LAYERS,
-    WINDOW,
+    TILE,
     keeps_winograd_filters,
     pays_winograd,
-    piece_tiles,
     takes_strips,
+    tiles_along,
+    winograd_rows,
 )
 
 BYTES = 4
@@ -92,22 +94,34 @@ def _most_on_the_way(recipe: Recipe, height: int, width: int) -> int:
 
 
 def _winograd_bytes(recipe: Recipe, height: int, width: int, batch: int) -> int:
-    """Filters that a batch keeps transformed, and the most that one convolution takes for a while."""
+    """Filters that a batch keeps transformed, on both ways, and the most that one convolution takes for a while."""
     kept = most = 0
     for layer in _layers(recipe):
         if layer.startswith("pool"):
             continue
-        channels, filters = layer_inputs(layer), layer_channels(layer)
         sides = layer_sides(height, width, layer)
-        if not pays_winograd(channels, filters, *sides):
+        if not pays_winograd(layer, *sides):
             continue
-        transformed = BYTES * WINDOW * channels * filters
-        piece = BYTES * WINDOW * piece_tiles(*sides, batch, keeps_winograd_filters(channels, filters, *sides, batch)) * (2 * channels + filters)
-        if keeps_winograd_filters(channels, filters, *sides, batch):
-            kept, most = kept + transformed, max(most, piece)
+        products = layer_inputs(layer) * layer_channels(layer)
+        if keeps_winograd_filters(layer, *sides, batch):
+            kept += BYTES * 2 * REACH**2 * products
+            most = max(most, BYTES * _winograd_values(layer, *sides, batch, keeps_filters=True))
         else:
-            most = max(most, piece + transformed)
+            # The filters of six products, and the same as the library lays them out.
+            made = (3**2 + 2 * REACH) * products
+            most = max(most, BYTES * (made + _winograd_values(layer, *sides, batch, keeps_filters=False)))
     return kept + most
+
+
+def _winograd_values(layer: str, height: int, width: int, batch: int, keeps_filters: bool) -> int:
+    """Of what a convolution holds of one piece: padded, transformed across and down, six products, filtered."""
+    rows, columns = winograd_rows(height, width, batch, keeps_filters), tiles_along(width)
+    padded = batch * (TILE * rows + 2) * TILE * (columns + 1)
+    across = padded // TILE * REACH
+    tiles = batch * rows * columns
+    seen, made = padded + across + tiles * REACH**2, tiles * (REACH + TILE * REACH)
+    fewer, more = sorted((layer_inputs(layer), layer_channels(layer)))
+    return max(seen * more + made * fewer, seen * fewer + made * more)
 
 
 def state_bytes(recipe: Recipe, height: int, width: int) -> int:

@@ -96,7 +96,7 @@ class VGG19(nn.Module):
         self, layer: str, shape: Sequence[int], workspace: Workspace, place: str | None = None
     ) -> Convolution:
         """The convolution of a layer; see :func:`stylebatch.synthesis.convolutions.convolution`."""
-        return convolution(self.get_buffer(f"{layer}_weight"), shape, workspace, place)
+        return convolution(layer, self.get_buffer(f"{layer}_weight"), shape, workspace, place)
 
     def respond(self, layer: str, inputs: Tensor, own: Convolution) -> Tensor:
         """A layer's response to the layer below, by its convolution."""
