@@ -1,6 +1,7 @@
 """From the weights that a recipe names to a network."""
 
 from stylebatch.objectstore import ObjectStore
+from stylebatch.pair.libraries import release_gpu_libraries
 from stylebatch.pair.memory import free_unused
 from stylebatch.pair.weight_files import locate_weights
 from stylebatch.recipe import LAYERS, WEIGHT_NAMES, Recipe
@@ -24,6 +25,8 @@ def load_network(recipe: Recipe, store: ObjectStore, device: str = "cpu", deepes
     family = recipe.weights_family or (recipe.weights if recipe.weights in WEIGHT_NAMES else None)
     network = VGG19(read_weights(path, family, recipe.weights), deepest).to(device)
     free_unused(network.device)  # the file's tensors
+    if network.device.type == "cpu":
+        release_gpu_libraries()
     return network
 
 

@@ -45,7 +45,7 @@ class GroupedProducts:
 
     Args:
         matrices: ``(G, N, C)``, contiguous, in float32.
-        rows: T, for which the matrices are laid out anew, once: with another T, oneDNN would fall back to code
+        rows: T, for which the matrices are laid out anew once: with another, oneDNN would fall back to code
             that is a hundred times as slow. None: any, and they are laid out anew each time.
     """
 

@@ -19,7 +19,7 @@ BYTES = 4
 """Of one float32."""
 KEPT_BYTES = 2
 """Of one float16, in which the history of L-BFGS is kept."""
-PROCESS_BYTES = 700 * 2**20
+PROCESS_BYTES = 640 * 2**20
 """A worker before its first batch: Python, Ray, torch and the network."""
 SLACK = 1.3
 """What the C library's heap takes for what is asked of it, tensors of many sizes coming and going."""
@@ -94,7 +94,7 @@ def _most_on_the_way(recipe: Recipe, height: int, width: int) -> int:
 
 
 def _winograd_bytes(recipe: Recipe, height: int, width: int, batch: int) -> int:
-    """Filters that a batch keeps transformed, on both ways, and the most that one convolution takes for a while."""
+    """Filters that a batch keeps transformed, for both ways, and the most that one convolution takes."""
     kept = most = 0
     for layer in _layers(recipe):
         if layer.startswith("pool"):
@@ -114,7 +114,7 @@ def _winograd_bytes(recipe: Recipe, height: int, width: int, batch: int) -> int:
 
 
 def _winograd_values(layer: str, height: int, width: int, batch: int, keeps_filters: bool) -> int:
-    """Of what a convolution holds of one piece: padded, transformed across and down, six products, filtered."""
+    """Of what it holds of a piece: inputs padded, transformed across and down, six products, filtered."""
     rows, columns = winograd_rows(height, width, batch, keeps_filters), tiles_along(width)
     padded = batch * (TILE * rows + 2) * TILE * (columns + 1)
     across = padded // TILE * REACH

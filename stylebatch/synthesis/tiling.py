@@ -10,8 +10,8 @@ TILE = 4
 REACH = TILE + 2
 """Inputs that such a square depends on, along one side."""
 WINOGRAD_LAYERS = LAYERS[LAYERS.index("conv2_2") : LAYERS.index("conv4_4") + 1]
-"""Where it pays on a CPU: the filters before them are so few that its transforms take longer than it saves, and
-the positions behind them too few for the memory that their filters take."""
+"""Where it pays on a CPU: the filters before them are so few that its transforms take longer than it saves,
+and the positions behind them too few for the memory that their filters take."""
 WINOGRAD_TILES = 12
 """Tiles of a picture from which on it pays; below, reading its larger filters takes longer."""
 SMALL_FILTERS = 128 * 256

@@ -95,7 +95,7 @@ class TestABatch:
         assert scarce.batches == [2, 1, 1, 1, 1]
         row = outcome.row or {}
         assert row["error_type"] == "MemoryExceededError"
-        assert "this picture of 48 x 36 pixels needs about 0.00" in row["error"]
+        assert "this picture of 48 x 36 pixels needs about 0.0" in row["error"]
         assert row["error"].endswith("use a smaller size")
         assert not outcome.can_retry
         assert not outcome.stops_job

@@ -149,13 +149,13 @@ def test_nothing_above_the_deepest_layer_and_nothing_for_weights(
     network: VGG19, layers: list[str], there: int, back: int
 ) -> None:
     """conv1_1 below deeper layers is not kept, but computed anew on the way back."""
-    picture = images(32, 32, 3).float()  # so small that all convolutions are direct
+    picture = images(24, 24, 3).float()  # so small that all convolutions are direct
     targets = {
         layer: torch.zeros_like(response) for layer, response in network.responses(picture, layers).items()
     }
     ones, none = {layer: torch.ones(2) for layer in layers}, torch.zeros(2)
     wanted = Objective(targets, {}, ones, {}, none)
-    own = LossGradient(network, set(layers), "average", (2, 3, 32, 32))
+    own = LossGradient(network, set(layers), "average", (2, 3, 24, 24))
     with ConvolutionCounter() as counter:
         own(picture, wanted)
     assert (counter.there, counter.back, counter.for_weights) == (there, back, 0)

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.grad import conv2d_input
 
 from stylebatch.synthesis import winograd
+from stylebatch.synthesis.tiling import tiles_along
 from stylebatch.synthesis.winograd import Winograd
 from stylebatch.synthesis.workspace import Workspace
 
@@ -19,9 +21,12 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last)
 
 
-@pytest.fixture(params=[1, 2, 1000], ids=["one tile at a time", "a few", "all tiles at once"])
+@pytest.fixture(params=[1, 3, 1000], ids=["one row at a time", "a few", "all rows at once"])
 def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "winograd_rows", lambda columns, batch: request.param)
+    def rows(height: int, *_: object) -> int:
+        return min(request.param, tiles_along(height))
+
+    monkeypatch.setattr(winograd, "winograd_rows", rows)
 
 
 @pytest.mark.usefixtures("_pieces")
@@ -57,14 +62,34 @@ def test_what_goes_in_is_left_as_it_was() -> None:
     assert torch.equal(inputs, before)
 
 
-def test_float32_costs_at_most_four_times_the_rounding_of_the_direct_one() -> None:
+@pytest.mark.parametrize("keeps_filters", [True, False])
+def test_float32_costs_at_most_four_times_the_rounding_of_the_direct_one(keeps_filters: bool) -> None:
     inputs, weight = random(1, 128, 24, 32).relu(), random(128, 128, 3, 3, seed=1)
-    exact = functional.conv2d(inputs, weight, padding=1)
-    direct = functional.conv2d(inputs.float(), weight.float(), padding=1)
-    own = Winograd(weight.float(), keeps_filters=True, workspace=Workspace()).convolve(
-        inputs.float(), torch.zeros(128)
-    )
-    assert (own - exact).norm() < 4 * (direct - exact).norm()
+    gradients = random(1, 128, 24, 32, seed=2)
+    own = Winograd(weight.float(), keeps_filters, workspace=Workspace())
+    shape = list(inputs.shape)
+    for found, direct, exact in (
+        (
+            own.convolve(inputs.float(), torch.zeros(128)),
+            functional.conv2d(inputs.float(), weight.float(), padding=1),
+            functional.conv2d(inputs, weight, padding=1),
+        ),
+        (
+            own.adjoint(gradients.float()),
+            conv2d_input(shape, weight.float(), gradients.float(), padding=1),
+            conv2d_input(shape, weight, gradients, padding=1),
+        ),
+    ):
+        assert (found - exact).norm() < 4 * (direct - exact).norm()
+
+
+def test_a_smaller_batch_may_come_later() -> None:
+    """Images of a batch end one after the other; the filters kept are laid out for a number of tiles."""
+    own = Winograd(random(32, 32, 3, 3).float(), keeps_filters=True, workspace=Workspace())
+    inputs, bias = random(3, 32, 12, 12).float(), torch.ones(32)
+    whole = own.convolve(inputs, bias).clone()
+    torch.testing.assert_close(own.convolve(inputs[:1], bias), whole[:1])
+    torch.testing.assert_close(own.convolve(inputs, bias), whole)
 
 
 @pytest.mark.parametrize("keeps_filters", [True, False])
