@@ -13,7 +13,6 @@ from common import (
     GATYS,
     geometric_mean,
     run_command,
-    spread,
     stored,
 )
 from independent_loss import IndependentLoss, read_pixels
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from stylebatch.cluster.driver import run_job
 from stylebatch.cluster.jobs import make_job
+from stylebatch.cluster.options import RunOptions
 from stylebatch.cluster.progress import Progress
 from stylebatch.pair.networks import load_network
 from stylebatch.pictures.encoding import to_pillow
@@ -84,28 +84,30 @@ def manifest_of(
     return manifest, files
 
 
-LOOP_EVALUATIONS, LOOP_CONTENTS = 40, 4
+LOOP_EVALUATIONS = 30
+"""About the time of a pair of the job above."""
 
 
 def loop(folder: Path) -> str:
-    """A job's time for its pairs, once its worker is up, against a bare loop's over the same pairs.
+    """A job's time for all 24 pairs, once its workers are up, against a bare loop's over the same pairs.
 
-    A job and the loop take turns, a style at a time, each in a new process: the first picture of a process
-    takes longer, here as there.
+    The loop runs first and last, each time in a new process, and the job with as many workers as the machine
+    has cores, and with one that has the loop's threads.
     """
     recipe = GATYS.replace({"size": JOB_SIDE, "iterations": LOOP_EVALUATIONS})
-    ratios = []
-    for number, style in enumerate(JOB_STYLES):
-        manifest, files = manifest_of(folder, JOB_CONTENTS[:LOOP_CONTENTS], [style])
-        taken = seconds_of_job(manifest, folder / f"out{number}", recipe)
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            bare = process.submit(seconds_of_bare_loop, recipe, files, folder / "bare.png").result()
-        ratios.append(taken / bare)
-    return f"{spread(ratios)}: {', '.join(f'{ratio:.2f}' for ratio in ratios)}"
+    manifest, files = manifest_of(folder, JOB_CONTENTS, JOB_STYLES)
+    bare = [seconds_of_bare_loop(recipe, files, folder / "bare.png")]
+    taken = [seconds_of_job(manifest, folder / f"out{workers}", recipe, workers) for workers in (THREADS, 1)]
+    bare.append(seconds_of_bare_loop(recipe, files, folder / "bare.png"))
+    several, one = (seconds / (sum(bare) / len(bare)) for seconds in taken)
+    return (
+        f"{several:.2f} with {THREADS} workers of one thread, {one:.2f} with one of {THREADS} "
+        f"({taken[0]:.0f} s, {taken[1]:.0f} s; the loop {bare[0]:.0f} s before and {bare[1]:.0f} s after)"
+    )
 
 
-def seconds_of_job(manifest: Path, output: Path, recipe: Recipe) -> float:
-    """From the moment when the worker is up to the last picture."""
+def seconds_of_job(manifest: Path, output: Path, recipe: Recipe, workers: int) -> float:
+    """From the moment when the first worker is up to the last picture."""
     ready = []
 
     def note_start(progress: Progress) -> None:
@@ -113,12 +115,19 @@ def seconds_of_job(manifest: Path, output: Path, recipe: Recipe) -> float:
             ready.append(time.time() - progress.seconds)
 
     store = UriStore()
-    run_job(make_job(store, str(manifest), str(output), recipe), store, observe=note_start)
+    options = RunOptions(workers=workers)
+    run_job(make_job(store, str(manifest), str(output), recipe), store, options, observe=note_start)
     return max(picture.stat().st_mtime for picture in (output / "images").rglob("*.png")) - ready[0]
 
 
 def seconds_of_bare_loop(recipe: Recipe, files: Sequence[tuple[Path, Path]], output: Path) -> float:
-    """The same of a bare loop in this process, once its network is there."""
+    """The same of a bare loop in a new process, once its network is there."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(run_bare_loop, recipe, files, output).result()
+
+
+def run_bare_loop(recipe: Recipe, files: Sequence[tuple[Path, Path]], output: Path) -> float:
+    """The seconds of a bare loop in this process."""
     torch.set_num_threads(THREADS)
     return BareLoop(recipe).seconds_of_pairs(files, output)
 
