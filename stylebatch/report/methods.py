@@ -236,7 +236,8 @@ def _convergence(found: Gathered) -> Iterator[str]:
         f"{reasons}."
     )
     if columns["loss_change"]:
-        yield f"Over the last 20 evaluations the loss fell by {reach(columns['loss_change'])} of itself."
+        change = reach(columns["loss_change"])
+        yield f"Over the last 20 evaluations the loss fell by {change} of its last value."
     if columns["loss"]:
         yield f"The loss of the published images was {reach(columns['loss'], 4)}."
     residuals = found.named["layer_residuals"]

@@ -340,7 +340,7 @@ class TestMethods:
         )
         describe(store, OUTPUT)
         text = store.objects[f"{FOLDER}/methods.md"].decode()
-        assert "Over the last 20 evaluations the loss fell by 0.001 to 0.02 of itself." in text
+        assert "Over the last 20 evaluations the loss fell by 0.001 to 0.02 of its last value." in text
         assert "by layer: conv4_2 (content) 0.5 to 0.6 and conv1_1 (style) 0.01." in text
 
     def test_says_what_was_asked_of_the_appearance_and_what_came_of_it(self) -> None:
