@@ -12,7 +12,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from stylebatch.errors import PictureError
 from stylebatch.pictures.decoding import decode
-from stylebatch.pictures.headers import NPY_MARK, check_size, header_size, open_header, plain_errors
+from stylebatch.pictures.headers import (
+    NPY_ERRORS,
+    NPY_MARK,
+    check_size,
+    header_size,
+    open_header,
+    plain_errors,
+)
 from stylebatch.pictures.provenance import (
     JPEG_LIMIT,
     MARK,
@@ -253,7 +260,7 @@ def _npy(pixels: torch.Tensor) -> bytes:
 def _from_npy(data: bytes, uri: str) -> torch.Tensor:
     try:
         array = np.load(BytesIO(data), allow_pickle=False)
-    except (ValueError, TypeError, EOFError, OSError, MemoryError, OverflowError) as error:
+    except NPY_ERRORS as error:
         raise PictureError(f"{uri} is no array of numbers, or is damaged") from error
     is_picture = array.dtype == np.float32 and array.ndim == 3 and array.shape[2] == 3 and array.size > 0
     if not is_picture or not np.isfinite(array).all():

@@ -3,6 +3,7 @@
 import itertools
 import re
 import struct
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,11 @@ _WRONG_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
 
 NPY_MARK = b"\x93NUMPY"
 """How a ``.npy`` file begins."""
+NPY_ERRORS = (
+    *(ValueError, TypeError, EOFError, OSError, MemoryError, OverflowError),
+    *(SyntaxError, tokenize.TokenError),
+)
+"""What numpy raises for a damaged one; the last two come from reading its header as Python does."""
 
 TILE_TAGS = (322, 323)
 """TileWidth and TileLength (TIFF 6.0, section 15)."""
@@ -97,10 +103,12 @@ def _npy_size(data: bytes, source: str) -> tuple[int, int]:
     try:
         version = np.lib.format.read_magic(file)
         shape, _, _ = np.lib.format.read_array_header_1_0(file)
-    except Exception as error:  # its parser raises what Python's tokenizer raises, and more
+    except NPY_ERRORS as error:
         raise PictureError(f"{source} is no array of numbers, or is damaged") from error
     if version != (1, 0) or len(shape) != 3 or shape[2] != 3 or min(shape) < 1:
-        raise PictureError(f"{source} holds an array of shape {shape}; a published one has (height, width, 3)")
+        raise PictureError(
+            f"{source} holds an array of shape {shape}; a published one has (height, width, 3)"
+        )
     return int(shape[1]), int(shape[0])
 
 

@@ -111,9 +111,7 @@ class TestAppearance:
             ("matched", "spectrum_distance"),
         ],
     )
-    def test_that_was_changed_is_noticed(
-        self, store: MemoryStore, output: str, pair: str, name: str
-    ) -> None:
+    def test_that_was_changed_is_noticed(self, store: MemoryStore, output: str, pair: str, name: str) -> None:
         def change(rows: Rows) -> None:
             row = next(row for row in rows if row["pair_id"] == pair)
             row["achieved"] = row["achieved"] | {name: row["achieved"][name] + 0.001}

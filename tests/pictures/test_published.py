@@ -57,7 +57,9 @@ def test_other_files_are_refused_by_name(data: bytes) -> None:
         decode_exactly(data, "/out/x.npy", 10_000)
 
 
-@pytest.mark.parametrize(("format", "is_exact"), [("png", False), ("jpeg", False), ("tiff", True), ("npy", True)])
+@pytest.mark.parametrize(
+    ("format", "is_exact"), [("png", False), ("jpeg", False), ("tiff", True), ("npy", True)]
+)
 def test_as_a_source_it_has_its_size_and_its_digits(format: str, is_exact: bool) -> None:
     data = encode(noise(), format, 90, {"pair_id": "x"})
     assert header_size(data, "x") == (33, 20)
