@@ -55,10 +55,14 @@ def finish_job(
 
 
 def edit_part(store: ObjectStore, output: str, unit: int, change: Callable[[Rows], object]) -> None:
-    """Write a part again after its rows were changed in place."""
+    """Write a part again after its rows were changed in place; own columns stay with their rows."""
     uri = Layout(output).part(unit)
     rows = unit_rows(open_results(store, output), unit)
     table = pq.read_table(io.BytesIO(store.get(uri)))
     extras = table.select([name for name in table.column_names if name not in RESULT_SCHEMA.names])
+    places = {id(row): place for place, row in enumerate(rows)}
+    before = [*rows]
     change(rows)
-    store.put(uri, encode_part(rows, extras.slice(0, len(rows))))
+    kept = [places.get(id(row), place) for place, row in enumerate(rows)]
+    assert len(before) == len(places)  # they are kept alive: no new row has the identity of an old one
+    store.put(uri, encode_part(rows, extras.take(pa.array(kept, pa.int64()))))

@@ -68,7 +68,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = command_line("design", "stimuli", f"{folder}/design.yaml", "-o", f"{folder}/set.parquet")
     assert f"{CELLS} of 12 cells" in told
     assert "confounded" not in told.replace("confounded: no", "")
-    command_line("run", f"{folder}/set.parquet", "-o", f"{folder}/out", "--workers", "1")
+    command_line("run", f"{folder}/set.parquet", "-o", f"{folder}/out", "--workers", "1", "--batch", "1")
     return folder
 
 
@@ -114,7 +114,33 @@ def test_it_can_be_described(finished: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_true_and_comes_out_the_same_again(finished: Path) -> None:
-    command_line("verify", f"{finished}/out", "--resynthesize", "2")
+    told = command_line("verify", f"{finished}/out", "--resynthesize", "2")
+    assert told.count("the same bytes.") == 2
+
+
+def test_another_run_gives_the_same_files(finished: Path, tmp_path: Path) -> None:
+    command_line("run", f"{finished}/set.parquet", "-o", f"{tmp_path}/out", "--workers", "1", "--batch", "1")
+    first, second = (
+        {file.name: file.read_bytes() for file in (folder / "out" / "images").rglob("*.png")}
+        for folder in (finished, tmp_path)
+    )
+    assert len(first) == CELLS + FOILS
+    assert first == second
+
+
+def test_a_changed_condition_is_caught(finished: Path) -> None:
+    part = next((finished / "out" / "results").glob("*.parquet"))
+    original = part.read_bytes()
+    table = pq.read_table(part)
+    place = table.column_names.index("factor_style")
+    styles = table.column("factor_style").to_pylist()
+    changed = pa.array(["three", *styles[1:]])
+    pq.write_table(table.set_column(place, "factor_style", changed), part)
+    try:
+        told = command_line("verify", f"{finished}/out", "--resynthesize", "0", expect=1)
+    finally:
+        part.write_bytes(original)
+    assert "factor_style is 'three' in the table and 'one' in the manifest" in told
 
 
 def test_a_changed_picture_is_caught(finished: Path) -> None:

@@ -21,6 +21,10 @@ class Plan:
     """Of its manifest."""
     unit_size: int
     """Rows of a unit; the last one may have fewer."""
+    manifest: str
+    """Its canonical URI when the job ran."""
+    manifest_sha256: str
+    """Its fingerprint."""
 
     @property
     def units(self) -> range:
@@ -45,7 +49,10 @@ def read_plan(store: ObjectStore, layout: Layout) -> Plan:
     rows, unit_size = identity.get("rows"), identity.get("unit_size")
     if not isinstance(rows, int) or not isinstance(unit_size, int) or unit_size < 1:
         raise JobError(f"{layout.job} does not say how many rows the job has; put it back from a copy")
-    return Plan(rows, unit_size)
+    manifest, sha256 = identity.get("manifest"), identity.get("manifest_sha256")
+    if not isinstance(manifest, str) or not isinstance(sha256, str):
+        raise JobError(f"{layout.job} does not say what manifest the job ran; put it back from a copy")
+    return Plan(rows, unit_size, manifest, sha256)
 
 
 def part_problems(plan: Plan, unit: int, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -5,23 +5,23 @@ from typing import Any
 
 from torch import Tensor
 
+from stylebatch.audit.appearance import appearance_problems
 from stylebatch.audit.files import SourceFiles, concerns_all, picture_problems
 from stylebatch.audit.losses import (
     OTHER_DEVICE,
     SAME_DEVICE,
-    Losses,
     disagreements,
     largest_difference,
     measured_losses,
 )
 from stylebatch.audit.remaking import make_again
-from stylebatch.audit.rows import pair_of, to_measure
+from stylebatch.audit.rows import at_its_own_size, pair_of
 from stylebatch.audit.verdict import Verdict, VerifyOptions
 from stylebatch.errors import MemoryExceededError, StylebatchError, SynthesisError
 from stylebatch.layout import image_sha256
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.batch import BatchRunner
-from stylebatch.pair.loading import Loader
+from stylebatch.pair.loading import LoadedPair, Loader
 from stylebatch.pair.memory import is_out_of_memory
 from stylebatch.pairs import Pair
 from stylebatch.pictures import fetch
@@ -118,7 +118,8 @@ class RowChecker:
 
     def _loss_problems(self, row: Row, pair: Pair, network: VGG19, pixels: Tensor) -> list[str]:
         try:
-            found = self._losses(pair, network, pixels)
+            loaded = self._loaded(pair, pixels)
+            found = measured_losses(network, self._own.targets, loaded, pixels)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -129,14 +130,15 @@ class RowChecker:
         if not problems:
             difference = largest_difference(row, found)
             self._verdict.largest_difference = max(self._verdict.largest_difference, difference)
-        return problems
+        return [*problems, *appearance_problems(row, loaded, pixels)]
 
-    def _losses(self, pair: Pair, network: VGG19, pixels: Tensor) -> Losses:
-        loaded = self._loader.load(to_measure(pair))
+    def _loaded(self, pair: Pair, pixels: Tensor) -> LoadedPair:
+        """The sources of a picture, which must be as large as its recipe says."""
+        loaded = self._loader.load(at_its_own_size(pair))
         if loaded.start.shape != pixels.shape:
             height, width = loaded.start.shape[1:]
             raise SynthesisError(f"its recipe makes a picture of {width} x {height} pixels, not this one")
-        return measured_losses(network, self._own.targets, loaded, pixels)
+        return loaded
 
     def _remaking_problems(self, row: Row, pair: Pair, unit: int) -> list[str]:
         remade = make_again(self._own, row, pair, unit, self._options.device)

@@ -18,10 +18,19 @@ def pair_of(row: Mapping[str, Any]) -> Pair:
     return Pair(row["pair_id"], row["row"], row["content"], tuple(row["style"] or ()), recipe)
 
 
+def at_its_own_size(pair: Pair) -> Pair:
+    """The same pair, of which only the targets at its own size and its appearance are of interest.
+
+    Where it started does not change what it is compared with.
+    """
+    return replace(pair, recipe=pair.recipe.replace({"scales": 1, "start": "noise"}))
+
+
 def to_measure(pair: Pair) -> Pair:
     """The same pair, of which only the targets at its own size are of interest.
 
-    Where it started, and what its appearance was given afterwards, does not change what it is compared with.
+    What its appearance was given afterwards does not change what it is compared with, either.
     """
-    aside = {"scales": 1, "start": "noise", "mean_luminance": None, "rms_contrast": None}
-    return replace(pair, recipe=pair.recipe.replace({**aside, "histogram": None, "spectrum": None}))
+    pair = at_its_own_size(pair)
+    no_appearance = dict.fromkeys(("mean_luminance", "rms_contrast", "histogram", "spectrum"))
+    return replace(pair, recipe=pair.recipe.replace(no_appearance))

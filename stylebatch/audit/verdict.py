@@ -58,6 +58,8 @@ class Verdict:
     """Of a layer's loss that was taken for the same, relative."""
     problems: int = 0
     """How many were reported."""
+    not_compared: str = ""
+    """Why the experiment's own columns could not be compared with the manifest; empty if they were."""
     remade: list[Remade] = field(default_factory=list)
     """The pairs that were made again."""
 
@@ -74,6 +76,8 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
             f"Losses of {verdict.recomputed} pictures computed anew; those that agree differ by at most "
             f"{verdict.largest_difference:.1g} of a layer's loss."
         )
+    if verdict.not_compared:
+        yield f"The experiment's own columns were NOT compared with the manifest: {verdict.not_compared}."
     yield from (_remade_line(remade) for remade in verdict.remade if remade.problem is None)
     if verdict.problems:
         yield f"The table is NOT true: {verdict.problems} problems."

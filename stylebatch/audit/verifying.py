@@ -6,6 +6,7 @@ from typing import Any
 
 from stylebatch.audit.accounting import part_problems, read_plan, read_success, success_problems
 from stylebatch.audit.checking import RowChecker
+from stylebatch.audit.conditions import Conditions, has_own_columns
 from stylebatch.audit.remaking import runner
 from stylebatch.audit.verdict import Problem, Verdict, VerifyOptions
 from stylebatch.errors import JobError
@@ -64,6 +65,7 @@ class _Verifier:
         self._on_row = on_row
         self._plan = read_plan(store, self._layout)
         self._results = open_results(store, output)
+        self._conditions = Conditions(store, self._plan)
         self._damaged: set[str] = set()
         is_complete = read_success(store, self._layout) is not None
         self.verdict = Verdict(self._plan.rows, len(self._plan.units), len(self._results.units), is_complete)
@@ -77,9 +79,17 @@ class _Verifier:
                 continue
             for what in part_problems(self._plan, unit, rows):
                 self._report(self._results.where(unit), what)
+            self._check_conditions(unit, rows)
             for row in rows:
                 self._check_row(checker, unit, row, chosen)
             self._check_folder(unit, rows)
+
+    def _check_conditions(self, unit: int, rows: Sequence[Row]) -> None:
+        """Compare the experiment's own columns with the manifest, or note that this cannot be done."""
+        for where, what in self._conditions.problems(self._plan.unit_rows(unit), rows):
+            self._report(where, what)
+        if any(map(has_own_columns, rows)):
+            self.verdict.not_compared = self._conditions.why_unknown
 
     def _rows(self, unit: int) -> list[dict[str, Any]] | None:
         """The rows of a unit; None if they cannot be read, which is reported once for each file."""

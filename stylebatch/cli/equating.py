@@ -26,7 +26,10 @@ def add_equated(kinds: Any) -> None:
         help="histogram: of each channel (default); luminance: its mean and RMS contrast",
     )
     kind.add_argument(
-        "--light", choices=("linear", "srgb"), default="linear", help="where luminance is meant (linear)"
+        "--light",
+        choices=("linear", "srgb"),
+        default="linear",
+        help="where the mean is taken and the pictures are changed (linear)",
     )
     kind.set_defaults(command=design_equated)
 
@@ -50,9 +53,9 @@ def design_equated(options: argparse.Namespace) -> int:
     appearance: dict[str, Any] = {"light": options.light, "mean_luminance": None, "rms_contrast": None}
     if options.what == "histogram":
         reference = manifest.removesuffix(".parquet") + REFERENCE_SUFFIX
-        store.put(reference, mean_histogram(pictures))
+        store.put(reference, mean_histogram(pictures, options.light))
         appearance["histogram"] = reference
-        told = f"the mean histogram is in {reference}"
+        told = f"the mean histogram ({options.light}) is in {reference}"
     else:
         mean, contrast = mean_luminance(pictures, options.light)
         appearance |= {"histogram": None, "mean_luminance": mean, "rms_contrast": contrast}
@@ -60,5 +63,7 @@ def design_equated(options: argparse.Namespace) -> int:
     table = equated_table(results, appearance)
     write_manifest(store, manifest, table)
     print(f"{options.output}: {table.num_rows} pictures; {told}")
+    if left_out := results.num_rows - table.num_rows:
+        print(f"Left out: {left_out} rows that failed and have no picture")
     print(f"Next: {program()} run {options.output} --output OUT")
     return ALL_OK

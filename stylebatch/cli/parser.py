@@ -101,7 +101,7 @@ def _add_worker_options(parser: argparse.ArgumentParser) -> None:
         type=_positive,
         dest="largest_batch",
         metavar="N",
-        help="at most N pictures in a forward pass; default: by size",
+        help="at most N pictures in a forward pass (by size); with 1, every run gives the same files",
     )
     for name, meaning in (
         ("--stall-timeout", "seconds without progress after which a worker is replaced (600)"),

@@ -24,11 +24,16 @@ def design_stimuli(options: argparse.Namespace) -> int:
     from stylebatch.design.balance_lines import balance_lines, contents_line
     from stylebatch.design.design_file import read_design
     from stylebatch.design.stimuli import make_stimuli, orders_location, write_stimuli
+    from stylebatch.errors import DesignError
     from stylebatch.objectstore import resolve_uri
     from stylebatch.storage import UriStore
 
     store = UriStore()
-    stimuli = make_stimuli(store, read_design(store, options.design))
+    design = read_design(store, options.design)
+    try:
+        stimuli = make_stimuli(store, design)
+    except DesignError as error:
+        raise DesignError(f"{resolve_uri(options.design)}: {error}") from None
     write_stimuli(store, resolve_uri(options.output), stimuli)
     balance = stimuli.balance
     print(f"{options.output}: {contents_line(balance)}")

@@ -16,8 +16,9 @@ from PIL import Image
 
 from stylebatch.errors import JobError
 from stylebatch.objectstore import ObjectStore
-from stylebatch.pictures import decode, fetch
-from stylebatch.pictures.appearance import Pixels, at_ranks, luminance_moments, sorted_values
+from stylebatch.pictures import fetch
+from stylebatch.pictures.appearance import Pixels, at_ranks, from_light, luminance_moments, sorted_values
+from stylebatch.pictures.encoding import read_published
 from stylebatch.recipe import FIELDS
 from stylebatch.results import RESULT_SCHEMA
 
@@ -25,20 +26,21 @@ REFERENCE_SIDE = 256
 """Width and height in pixels of the picture that holds the mean histogram."""
 
 
-def mean_histogram(pictures: Iterable[Pixels]) -> bytes:
+def mean_histogram(pictures: Iterable[Pixels], light: str) -> bytes:
     """A picture whose channels have the mean histogram of several: at each rank the mean of their values.
 
     Args:
         pictures: Each ``(H, W, 3)``, sRGB values, 0..1; all count alike, whatever their sizes.
+        light: ``linear`` or ``srgb``: of what values the mean is taken.
 
     Returns:
         A PNG file, the darkest values first.
     """
     total, count = np.zeros((REFERENCE_SIDE**2, 3)), 0
     for pixels in pictures:
-        total += at_ranks(sorted_values(pixels, "srgb"), REFERENCE_SIDE**2)
+        total += at_ranks(sorted_values(pixels, light), REFERENCE_SIDE**2)
         count += 1
-    levels = np.rint(255 * total / max(count, 1)).astype(np.uint8)
+    levels = np.rint(255 * from_light(total / max(count, 1), light)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(levels.reshape(REFERENCE_SIDE, REFERENCE_SIDE, 3)).save(file, "PNG")
     return file.getvalue()
@@ -51,14 +53,14 @@ def mean_luminance(pictures: Iterable[Pixels], light: str) -> tuple[float, float
 
 
 def stored_pictures(store: ObjectStore, results: pa.Table) -> Iterator[Pixels]:
-    """The published pictures of results that have one, in order, one at a time.
+    """The published pictures of results that have one, in order, one at a time, in full precision.
 
     Raises:
-        JobError: No row has a picture that can be changed.
+        JobError: No row has a picture.
     """
     for row in _finished(results):
-        picture = decode(fetch(store, row["image"]), row["image"])
-        yield np.asarray(picture).astype(np.float64) / 255
+        pixels = read_published(fetch(store, row["image"]), row["image"])
+        yield pixels.permute(1, 2, 0).numpy().astype(np.float64) / 255
 
 
 def equated_table(results: pa.Table, appearance: Mapping[str, Any]) -> pa.Table:
@@ -73,7 +75,7 @@ def equated_table(results: pa.Table, appearance: Mapping[str, Any]) -> pa.Table:
         the appearance; and the manifest's own columns.
 
     Raises:
-        JobError: No row has a picture that can be changed.
+        JobError: No row has a picture.
     """
     rows = list(_finished(results))
     changes = {"iterations": 0, "scales": 1, **appearance}
@@ -85,21 +87,16 @@ def equated_table(results: pa.Table, appearance: Mapping[str, Any]) -> pa.Table:
     table = pa.table(
         {name: pa.array(values, RESULT_SCHEMA.field(name).type) for name, values in columns.items()}
     )
-    places = pa.array([number for number, row in enumerate(results.to_pylist()) if _is_changeable(row)])
+    places = pa.array([number for number, row in enumerate(results.to_pylist()) if row["status"] == "ok"])
     for name in own:
         table = table.append_column(results.schema.field(name), results.column(name).take(places))
     return table
 
 
 def _finished(results: pa.Table) -> Iterator[Mapping[str, Any]]:
-    rows = [row for row in results.to_pylist() if _is_changeable(row)]
+    rows = [row for row in results.to_pylist() if row["status"] == "ok"]
     if not rows:
         raise JobError(
-            "no row of these results has a picture that can be changed; pictures in png, jpeg and tiff can, "
-            "npy cannot"
+            "no row of these results has a picture; see why with stylebatch results OUT --where status=failed"
         )
     yield from rows
-
-
-def _is_changeable(row: Mapping[str, Any]) -> bool:
-    return bool(row["status"] == "ok" and row["format"] != "npy")

@@ -1,5 +1,7 @@
 """From the solver's image to the pixels of the published file: appearance, then the file's own precision."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -40,6 +42,16 @@ def finish(image: Tensor, loaded: LoadedPair) -> Published:
     pixels = as_published(image, loaded.recipe.format, loaded.recipe.quality)
     to_encode = image if loaded.recipe.format == "jpeg" else pixels
     return Published(pixels, to_encode, outside_fraction(image), measured(_as_pixels(pixels), wanted))
+
+
+def measured_appearance(pixels: Tensor, loaded: LoadedPair) -> Mapping[str, float]:
+    """What a published picture has of the appearance that its pair asks for.
+
+    Args:
+        pixels: Of the file, ``(3, H, W)``, 0..255.
+        loaded: The pair, with the images that its appearance comes from.
+    """
+    return measured(_as_pixels(pixels), wanted_appearance(loaded, pixels.shape[1], pixels.shape[2]))
 
 
 def wanted_appearance(loaded: LoadedPair, height: int, width: int) -> Appearance:

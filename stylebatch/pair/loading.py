@@ -18,7 +18,6 @@ from stylebatch.pairs import LOCATION_FIELDS, Pair
 from stylebatch.pictures import (
     DEFAULT_MAX_PIXELS,
     cropped,
-    decode,
     fetch,
     halved_sizes,
     header_size,
@@ -26,7 +25,7 @@ from stylebatch.pictures import (
     resize,
     style_output_size,
 )
-from stylebatch.pictures.encoding import to_tensor
+from stylebatch.pictures.encoding import decode_exactly, to_tensor
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.problems import white_noise
 from stylebatch.synthesis.recolouring import recoloured
@@ -59,6 +58,20 @@ class Source:
     """Upright RGB in sRGB."""
     sha256: str
     """Of the file's bytes, or of the pixels where there was no file."""
+    exact: Tensor | None = None
+    """Its values ``(3, H, W)``, 0..255, where it was published here with more than 8 bits."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in memory."""
+        exact = 0 if self.exact is None else self.exact.nbytes
+        return 3 * self.picture.width * self.picture.height + exact
+
+    def pixels(self, part: Image.Image, size: tuple[int, int]) -> Tensor:
+        """A part of its picture at a size; all of it at its own size with everything that its file holds."""
+        if self.exact is not None and part is self.picture and part.size == size:
+            return self.exact.clone()
+        return to_tensor(resize(part, size))
 
 
 @dataclass(frozen=True)
@@ -211,7 +224,7 @@ def _at(source: Source, rule: SizesRule, crop: Crop) -> list[SizedSource]:
     """A source, or the part of it that is used, at every size, the largest first."""
     picture = source.picture if crop is None else cropped(source.picture, crop)
     sizes = rule(*picture.size)
-    return [SizedSource(to_tensor(resize(picture, size)), source.sha256, crop) for size in sizes]
+    return [SizedSource(source.pixels(picture, size), source.sha256, crop) for size in sizes]
 
 
 def _start_image(recipe: Recipe, content: SizedSource | None, styles: Sequence[SizedSource]) -> Tensor:
@@ -238,9 +251,7 @@ class Loader:
     def __init__(self, store: ObjectStore, capacity: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         self._store = store
         self._max_pixels = max_pixels
-        self._sources: ByteCache[Source] = ByteCache(
-            capacity, lambda source: 3 * source.picture.width * source.picture.height
-        )
+        self._sources: ByteCache[Source] = ByteCache(capacity, lambda source: source.size_bytes)
         self._turns = Turns()
         self._large_picture = threading.Lock()
 
@@ -281,6 +292,7 @@ class Loader:
         return data if len(data) < LARGE_FILE_BYTES else fetch(self._store, uri)
 
     def _decoded(self, uri: str, data: bytes) -> Source:
-        source = Source(decode(data, uri, self._max_pixels), hashlib.sha256(data).hexdigest())
+        picture, exact = decode_exactly(data, uri, self._max_pixels)
+        source = Source(picture, hashlib.sha256(data).hexdigest(), exact)
         self._sources.put(uri, source)
         return source

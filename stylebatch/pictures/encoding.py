@@ -12,14 +12,28 @@ from PIL.PngImagePlugin import PngInfo
 
 from stylebatch.errors import PictureError
 from stylebatch.pictures.decoding import decode
-from stylebatch.pictures.headers import check_size, header_size, plain_errors
-from stylebatch.pictures.provenance import JPEG_LIMIT, MARK, PNG_KEYWORD, PNG_LIMIT, canonical_text
+from stylebatch.pictures.headers import (
+    NPY_ERRORS,
+    NPY_MARK,
+    check_size,
+    header_size,
+    open_header,
+    plain_errors,
+)
+from stylebatch.pictures.provenance import (
+    JPEG_LIMIT,
+    MARK,
+    PNG_KEYWORD,
+    PNG_LIMIT,
+    TIFF_DESCRIPTION,
+    canonical_text,
+)
 from stylebatch.recipe import FILE_SUFFIXES
 
-NPY_MARK = b"\x93NUMPY"
-"""How a ``.npy`` file begins."""
 TIFF_MARK = b"II*\0"
 """How a TIFF file begins that is published here."""
+TIFF_BITS, PUBLISHED_BITS = 258, (16, 16, 16)
+"""The tag BitsPerSample (TIFF 6.0, section 8), and what it says in a published file."""
 LARGEST_PUBLISHED = 16384**2
 """Pixels of the largest picture that is made."""
 FINER = 257
@@ -70,6 +84,39 @@ def as_published(pixels: torch.Tensor, format: str, quality: int) -> torch.Tenso
     if format == "jpeg":
         picture = Image.open(BytesIO(_jpeg(picture, quality)))
     return to_tensor(picture)
+
+
+def decode_exactly(data: bytes, source: str, max_pixels: int) -> tuple[Image.Image, torch.Tensor | None]:
+    """A picture file, decoded; and if it was published here with more than 8 bits, all that it holds.
+
+    Args:
+        data: The whole file.
+        source: The file's URI, which names it in errors.
+        max_pixels: The most pixels to decode.
+
+    Returns:
+        The picture, upright 8-bit RGB in sRGB, and the values (3, H, W), float32, 0..255, of a ``.npy`` or
+        16-bit TIFF file that was published here; None for any other.
+
+    Raises:
+        PictureError: The file is no picture, damaged, or too large.
+    """
+    if data.startswith(NPY_MARK):
+        check_size(header_size(data, source), source, max_pixels)
+        exact = _from_npy(data, source)
+        return to_pillow(exact), exact
+    picture = decode(data, source, max_pixels)
+    return picture, _from_tiff(data, source) if _is_published_tiff(data, source) else None
+
+
+def _is_published_tiff(data: bytes, source: str) -> bool:
+    """Whether a file that can be decoded is a TIFF file as :func:`encode` makes them."""
+    if not data.startswith(TIFF_MARK):
+        return False
+    with plain_errors(source):
+        tags = getattr(open_header(data, source), "tag_v2", {})
+        says = str(tags.get(TIFF_DESCRIPTION, ""))
+        return bool(says.startswith(MARK.decode()) and tags.get(TIFF_BITS) == PUBLISHED_BITS)
 
 
 def read_published(data: bytes, uri: str) -> torch.Tensor:
@@ -213,7 +260,7 @@ def _npy(pixels: torch.Tensor) -> bytes:
 def _from_npy(data: bytes, uri: str) -> torch.Tensor:
     try:
         array = np.load(BytesIO(data), allow_pickle=False)
-    except (ValueError, TypeError, EOFError, OSError, MemoryError, OverflowError) as error:
+    except NPY_ERRORS as error:
         raise PictureError(f"{uri} is no array of numbers, or is damaged") from error
     is_picture = array.dtype == np.float32 and array.ndim == 3 and array.shape[2] == 3 and array.size > 0
     if not is_picture or not np.isfinite(array).all():

@@ -3,12 +3,14 @@
 import itertools
 import re
 import struct
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
 from stylebatch.errors import PictureError
@@ -37,6 +39,14 @@ EPS in it), that refer to other libraries (WMF, HDF5), and whose header does not
 
 _WRONG_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
 """What Pillow's plugins raise for a file of another format; ``Image.open`` then tries the next one."""
+
+NPY_MARK = b"\x93NUMPY"
+"""How a ``.npy`` file begins."""
+NPY_ERRORS = (
+    *(ValueError, TypeError, EOFError, OSError, MemoryError, OverflowError),
+    *(SyntaxError, tokenize.TokenError),
+)
+"""What numpy raises for a damaged one; the last two come from reading its header as Python does."""
 
 TILE_TAGS = (322, 323)
 """TileWidth and TileLength (TIFF 6.0, section 15)."""
@@ -76,13 +86,30 @@ def header_size(data: bytes, source: str) -> tuple[int, int]:
         (width, height) in pixels.
 
     Raises:
-        PictureError: These bytes do not hold a header that Pillow reads.
+        PictureError: These bytes do not hold a header that Pillow reads, nor that of a published array.
     """
+    if data.startswith(NPY_MARK):
+        return _npy_size(data, source)
     picture = open_header(data, source)
     width, height = picture.size
     # Pillow has turned a TIFF's size when it opens the file
     is_turned = picture.format != "TIFF" and orientation(picture) >= 5
     return (height, width) if is_turned else (width, height)
+
+
+def _npy_size(data: bytes, source: str) -> tuple[int, int]:
+    """The same of a published array, (height, width, 3), of which no value is read."""
+    file = BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        shape, _, _ = np.lib.format.read_array_header_1_0(file)
+    except NPY_ERRORS as error:
+        raise PictureError(f"{source} is no array of numbers, or is damaged") from error
+    if version != (1, 0) or len(shape) != 3 or shape[2] != 3 or min(shape) < 1:
+        raise PictureError(
+            f"{source} holds an array of shape {shape}; a published one has (height, width, 3)"
+        )
+    return int(shape[1]), int(shape[0])
 
 
 def check_header(picture: ImageFile.ImageFile, data: bytes, source: str, max_pixels: int) -> None:

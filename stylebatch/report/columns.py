@@ -260,8 +260,9 @@ OUTCOME_COLUMNS: Mapping[str, Column] = {
     ),
     "loss_change": Column(
         "Last change of the loss",
-        "Relative fall of the loss over the last 20 evaluations: near 0 where the optimiser has converged.",
-        FRACTION,
+        "Fall of the loss over the last 20 evaluations, over the last loss: near 0 where the optimiser has "
+        "converged; above 1 where the loss more than halved.",
+        RELATIVE,
     ),
     "clipped_fraction": Column(
         "Clipped values", "Share of the optimiser's pixel values that lay outside 0 to 255.", FRACTION

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stylebatch.errors import PictureError
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pictures import decode, fetch, from_array
+from stylebatch.pictures.headers import NPY_ERRORS
 from stylebatch.recipe import FILE_SUFFIXES
 
 MAX_LABEL = 500
@@ -50,7 +51,7 @@ def _from_npy(data: bytes, uri: str) -> Image.Image:
         if not np.isfinite(levels).all():
             raise PictureError(f"{uri} holds values that are not finite")
         return from_array(levels.astype(np.uint8))
-    except (ValueError, TypeError, EOFError, OSError, MemoryError, OverflowError) as error:
+    except NPY_ERRORS as error:
         raise PictureError(f"{uri} is no array of numbers (height, width, 3), or is damaged") from error
 
 

@@ -45,6 +45,18 @@ class Values:
         return bool(self.counts)
 
     @property
+    def above_zero(self) -> "Values":
+        """The numbers above 0; the others count as nulls."""
+        found = Values(is_complete=self.is_complete, nulls=self.nulls)
+        for value, number in self.counts.items():
+            if isinstance(value, int | float) and value > 0:
+                found.counts[value] = number
+                found.low, found.high = min(found.low, value), max(found.high, value)
+            else:
+                found.nulls += number
+        return found
+
+    @property
     def only(self) -> Any:
         """The one value that there is; None where there are others, or none."""
         return next(iter(self.counts)) if len(self.counts) == 1 else None
@@ -57,7 +69,7 @@ def _hashable(value: Any) -> Hashable:
 COUNTED = (
     *FIELDS,
     *("weights_sha256", "content_sha256", "loss", "loss_change", "clipped_fraction"),
-    *("adjusted_clipped_fraction", "evaluations", "stop_reason", "device", "batch", "width", "height"),
+    *("evaluations", "stop_reason", "device", "batch", "width", "height"),
     *("stylebatch_version", "torch_version"),
 )
 """Columns whose values are gathered as they stand."""
@@ -65,12 +77,20 @@ COUNTED = (
 BY_NAME = ("layer_residuals", "achieved")
 """Columns that hold numbers by name, each of which is gathered for itself."""
 
+ASKED_BY = {
+    "mean_luminance": "mean_luminance",
+    "rms_contrast": "rms_contrast",
+    "histogram_distance": "histogram",
+    "spectrum_distance": "spectrum",
+}
+"""What ``achieved`` has, and the recipe's field that asks for it; the first two are in every row."""
+
 
 class Gathered:
     """The rows of a set, as far as words about the set need them.
 
     ``columns`` has the values of the stimuli, that is of the rows that are ``ok``; ``named`` those of the
-    columns that hold numbers by name, by column and name.
+    columns that hold numbers by name, by column and name; of ``achieved`` only what was asked for.
     """
 
     def __init__(self) -> None:
@@ -89,6 +109,8 @@ class Gathered:
         """α/β, where β is not 0."""
         self.seeds = Values()
         """Seeds that something was drawn from."""
+        self.adjusted_clipped = Values()
+        """Shares of values that an adjusted appearance left out of range."""
         self.style_counts: Counter[int] = Counter()
         """Stimuli by their number of style images."""
 
@@ -105,10 +127,18 @@ class Gathered:
         self.ok += 1
         for name in COUNTED:
             self.columns[name].add(row.get(name))
-        for name, values in self.named.items():
-            for key, value in (row.get(name) or {}).items():
-                values[key].add(value)
+        for key, value in (row.get("layer_residuals") or {}).items():
+            self.named["layer_residuals"][key].add(value)
+        self._add_appearance(row)
         self._add_derived(row)
+
+    def _add_appearance(self, row: Mapping[str, Any]) -> None:
+        """What came of what was asked for; what a picture has by itself is nothing that was achieved."""
+        for key, value in (row.get("achieved") or {}).items():
+            if row.get(ASKED_BY.get(key, key)) is not None:
+                self.named["achieved"][key].add(value)
+        if any(row.get(name) is not None for name in ASKED_BY.values()):
+            self.adjusted_clipped.add(row.get("adjusted_clipped_fraction"))
 
     def _add_derived(self, row: Mapping[str, Any]) -> None:
         styles = row.get("style") or []

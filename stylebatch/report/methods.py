@@ -137,7 +137,12 @@ def _layer_weights(values: Values) -> str:
 
 def _where_given(found: Gathered, column: str) -> str:
     """In how many stimuli a column has a value, unless in all."""
-    given = found.ok - found.columns[column].nulls
+    return _in_some(found, found.columns[column])
+
+
+def _in_some(found: Gathered, values: Values) -> str:
+    """How many stimuli have a value, unless all have."""
+    given = found.ok - values.nulls
     return "" if given == found.ok else f" (in {counted(given, 'stimulus')})"
 
 
@@ -202,15 +207,15 @@ def _optimisation(found: Gathered) -> Iterator[str]:
         f"{' at each size' if has_sizes else ''}; "
         f"{shared(columns['bounds'], lambda name: wording.BOUNDS.get(name, name))}."
     )
-    if columns["tolerance"].high > 0:
+    if tolerance := columns["tolerance"].above_zero:
         yield (
             "It ended earlier where 20 evaluations lowered the loss by less than the fraction "
-            f"{spread(columns['tolerance'])} of it."
+            f"{spread(tolerance)} of it{_in_some(found, tolerance)}."
         )
-    if columns["residual_tolerance"].high > 0:
+    if tolerance := columns["residual_tolerance"].above_zero:
         yield (
             "It ended earlier where the residual of no layer (see below) was larger than "
-            f"{spread(columns['residual_tolerance'])}."
+            f"{spread(tolerance)}{_in_some(found, tolerance)}."
         )
 
 
@@ -236,7 +241,8 @@ def _convergence(found: Gathered) -> Iterator[str]:
         f"{reasons}."
     )
     if columns["loss_change"]:
-        yield f"Over the last 20 evaluations the loss fell by {reach(columns['loss_change'])} of itself."
+        change = reach(columns["loss_change"])
+        yield f"Over the last 20 evaluations the loss fell by {change} of its last value."
     if columns["loss"]:
         yield f"The loss of the published images was {reach(columns['loss'], 4)}."
     residuals = found.named["layer_residuals"]
@@ -271,9 +277,9 @@ def _appearance(found: Gathered) -> Iterator[str]:
     if achieved:
         each = listed(f"{name.replace('_', ' ')} {reach(values, 4)}" for name, values in achieved.items())
         yield f"Achieved in the published images: {each}."
-    if columns["adjusted_clipped_fraction"]:
+    if found.adjusted_clipped:
         yield (
-            f"This left a share of {reach(columns['adjusted_clipped_fraction'])} of the values outside 0 to "
+            f"This left a share of {reach(found.adjusted_clipped)} of the values outside 0 to "
             "255, which was clipped."
         )
 

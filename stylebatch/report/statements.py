@@ -30,14 +30,18 @@ class Statement:
     direction: Literal["rises", "falls"]
     """What the paper says."""
     slack: float = 0.0
-    """By how much of itself a number may be passed by the next one in the other direction."""
+    """By how much of itself a number may be passed by the next one in the other direction; the last must be
+    beyond the first by more than that."""
 
     @property
     def holds(self) -> bool:
-        """Whether every number is followed by one in the direction."""
+        """Whether every number is followed by one in the direction, and the last is beyond any slack."""
         sign = 1 if self.direction == "rises" else -1
-        neighbours = pairwise(self.numbers.values())
-        return all(sign * (after - before) > -self.slack * before for before, after in neighbours)
+        first, *_, last = values = [*self.numbers.values()]
+        no_step_back = all(
+            sign * (after - before) > -self.slack * before for before, after in pairwise(values)
+        )
+        return no_step_back and sign * (last - first) > self.slack * first
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{name} {number:.3g}" for name, number in self.numbers.items())

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from stylebatch.design.equating import equated_table, mean_histogram, mean_luminance, stored_pictures
 from stylebatch.errors import JobError
 from stylebatch.manifest import open_manifest, validate, write_manifest
 from stylebatch.pictures.appearance import sorted_values
+from stylebatch.pictures.encoding import encode
 from stylebatch.recipe import FIELDS, Recipe
 from stylebatch.results import RESERVED_COLUMNS, RESULT_SCHEMA
 from stylebatch.storage import LocalStore
@@ -49,7 +51,7 @@ def results(tmp_path: Path) -> pa.Table:
 def test_the_mean_histogram_lies_between(results: pa.Table) -> None:
     pictures = list(stored_pictures(LocalStore(), results))
     assert len(pictures) == 2
-    with Image.open(io.BytesIO(mean_histogram(pictures))) as reference:
+    with Image.open(io.BytesIO(mean_histogram(pictures, "srgb"))) as reference:
         found = sorted_values(np.asarray(reference).astype(float) / 255, "srgb")
     low, high = (sorted_values(pixels, "srgb") for pixels in pictures)
     for share in (0.01, 0.25, 0.5, 0.75, 0.99):
@@ -85,5 +87,27 @@ def test_the_manifest_starts_from_the_pictures_and_changes_nothing_else(
 
 
 def test_results_without_pictures_are_refused(results: pa.Table) -> None:
-    with pytest.raises(JobError, match="no row of these results has a picture that can be changed"):
+    with pytest.raises(JobError, match="no row of these results has a picture"):
         equated_table(results.slice(2), {})
+
+
+def test_in_linear_light_the_mean_histogram_has_the_mean_luminance() -> None:
+    """Of a black and a white picture: half the light, which is 188 of 255, where sRGB values say 128."""
+    pictures = [np.zeros((8, 8, 3)), np.ones((4, 4, 3))]
+    for light, level in (("linear", 188), ("srgb", 128)):
+        with Image.open(io.BytesIO(mean_histogram(pictures, light))) as reference:
+            assert set(np.unique(np.asarray(reference))) == {level}
+
+
+@pytest.mark.parametrize("format", ["tiff", "npy"])
+def test_pictures_of_more_than_8_bits_are_read_whole(results: pa.Table, tmp_path: Path, format: str) -> None:
+    pixels = 255 * torch.rand(3, 24, 32, generator=torch.Generator().manual_seed(2))
+    image = tmp_path / f"fine.{format}"
+    image.write_bytes(encode(pixels, format, 95, {}))
+    one = results.slice(0, 1)
+    for name, value in (("image", str(image)), ("format", format)):
+        place = one.column_names.index(name)
+        one = one.set_column(place, one.schema.field(name), pa.array([value]))
+    (found,) = stored_pictures(LocalStore(), one)
+    assert 255 * found == pytest.approx(pixels.permute(1, 2, 0).numpy(), abs=1 / 257)
+    assert equated_table(one, {}).column("start").to_pylist() == [str(image)]

@@ -23,12 +23,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inmemory import MemoryStore, picture_bytes
 from PIL import EpsImagePlugin, Image
+from torch import Tensor
 
 from stylebatch.errors import PictureError, SynthesisError
 from stylebatch.pair import loading
 from stylebatch.pair.loading import Loader
 from stylebatch.pairs import Pair
 from stylebatch.pictures import decode, fetching, from_pillow, header_size
+from stylebatch.pictures.encoding import decode_exactly
 from stylebatch.pictures.headers import MAX_JPEG_SCANS
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.vgg import check_image_size
@@ -43,7 +45,7 @@ SECONDS = 3
 def decode_or_refuse(data: bytes) -> str:
     started = time.process_time()
     try:
-        picture = decode(data, "s3://bucket/x", max_pixels=1_000_000)
+        picture, _ = decode_exactly(data, "s3://bucket/x", max_pixels=1_000_000)
     except PictureError as error:
         said = str(error)
     else:
@@ -177,14 +179,14 @@ class TestLoading:
         monkeypatch.setattr(loading, limit, 1000)
         at_once, most = [], []
 
-        def noted(data: bytes, source: str, max_pixels: int) -> Image.Image:
+        def noted(data: bytes, source: str, max_pixels: int) -> tuple[Image.Image, Tensor | None]:
             at_once.append(source)
             most.append(len(at_once))
             time.sleep(0.01)
             at_once.remove(source)
-            return decode(data, source, max_pixels)
+            return decode_exactly(data, source, max_pixels)
 
-        monkeypatch.setattr(loading, "decode", noted)
+        monkeypatch.setattr(loading, "decode_exactly", noted)
         store = MemoryStore({f"/in/{i}.png": picture_bytes(64, 48) for i in range(8)})
         loader = Loader(store, 0)
         with ThreadPoolExecutor(8) as threads:

@@ -1,19 +1,23 @@
 """From a pair to its pictures in memory, at the sizes that its recipe asks for."""
 
 import hashlib
+import io
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from inmemory import MemoryStore, picture_bytes
 
 from stylebatch.errors import NotFoundError, PictureError, StylebatchError, SynthesisError
 from stylebatch.pair.loading import LoadedPair, Loader, size_sources
 from stylebatch.pairs import Pair
+from stylebatch.pictures.encoding import as_published, encode
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.problems import white_noise
 from stylebatch.synthesis.recolouring import recoloured
@@ -106,6 +110,33 @@ class TestStart:
         tall = load(store, make_pair("tall", size=64)).start
         assert loaded.start.shape == (3, 36, 48)
         assert abs(float(loaded.start.mean() - tall.mean())) < 5
+
+    @pytest.mark.parametrize("format", ["tiff", "npy"])
+    def test_a_published_picture_has_all_its_digits_at_its_own_size(
+        self, store: MemoryStore, make_pair: PairMaker, format: str
+    ) -> None:
+        pixels = 255 * torch.rand(3, 36, 48, generator=torch.Generator().manual_seed(3))
+        store.put("/out/fine", encode(pixels, format, 95, {"seed": 3}))
+        start = load(store, make_pair("c", "s", start="/out/fine")).start
+        assert torch.equal(start, as_published(pixels, format, 95))
+        smaller = load(store, make_pair("c", "s", start="/out/fine", size=32)).start
+        assert smaller.shape == (3, 24, 32)
+        assert torch.equal(smaller, smaller.round())
+
+    def test_a_16_bit_tiff_of_somebody_else_is_read_as_any_picture(
+        self, store: MemoryStore, make_pair: PairMaker
+    ) -> None:
+        levels = np.random.default_rng(1).integers(0, 65536, (36, 48, 3), np.uint16)
+        file = io.BytesIO()
+        tifffile.imwrite(file, levels, photometric="rgb", metadata=None)
+        store.put("/in/foreign.tif", file.getvalue())
+        start = load(store, make_pair("c", "s", start="/in/foreign.tif")).start
+        assert torch.equal(start, start.round())
+
+    def test_an_array_is_measured_against_the_limit(self, store: MemoryStore, make_pair: PairMaker) -> None:
+        store.put("/out/fine.npy", encode(torch.zeros(3, 36, 48), "npy", 95, {}))
+        with pytest.raises(PictureError, match=r"fine\.npy is 48 x 36 pixels; at most 1700 pixels"):
+            Loader(store, 2**20, max_pixels=1700).load(make_pair(None, "s", start="/out/fine.npy"))
 
     def test_a_content_that_is_not_there_is_no_start(self, store: MemoryStore, make_pair: PairMaker) -> None:
         with pytest.raises(

@@ -8,7 +8,8 @@ import torch
 from inmemory import picture_bytes
 
 from stylebatch.errors import PictureError
-from stylebatch.pictures.encoding import as_published, encode, read_published
+from stylebatch.pictures import header_size
+from stylebatch.pictures.encoding import as_published, decode_exactly, encode, read_published
 
 
 def noise(height: int = 20, width: int = 33) -> torch.Tensor:
@@ -43,6 +44,7 @@ def npy(array: np.ndarray) -> bytes:
         npy(np.array([["text"]])),
         npy(np.zeros((4, 4, 3), np.float32))[:-9],
         b"\x93NUMPY",
+        b"\x93NUMPY\1\0\x10\0{'shape': (4, ''')",
         b"",
         b"a shopping list",
         picture_bytes(40, 30)[:-200],
@@ -51,3 +53,20 @@ def npy(array: np.ndarray) -> bytes:
 def test_other_files_are_refused_by_name(data: bytes) -> None:
     with pytest.raises(PictureError, match=r"^/out/x\.npy "):
         read_published(data, "/out/x.npy")
+    with pytest.raises(PictureError, match=r"^/out/x\.npy "):
+        decode_exactly(data, "/out/x.npy", 10_000)
+
+
+@pytest.mark.parametrize(
+    ("format", "is_exact"), [("png", False), ("jpeg", False), ("tiff", True), ("npy", True)]
+)
+def test_as_a_source_it_has_its_size_and_its_digits(format: str, is_exact: bool) -> None:
+    data = encode(noise(), format, 90, {"pair_id": "x"})
+    assert header_size(data, "x") == (33, 20)
+    picture, exact = decode_exactly(data, "x", 10_000)
+    assert picture.size == (33, 20)
+    if exact is not None:
+        assert torch.equal(exact, as_published(noise(), format, 90))
+    assert (exact is not None) == is_exact
+    with pytest.raises(PictureError, match="x is 33 x 20 pixels; at most 100 pixels are decoded"):
+        decode_exactly(data, "x", 100)

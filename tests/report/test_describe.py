@@ -320,7 +320,7 @@ class TestMethods:
             "seeded with 11",
             "The number of sizes was 1 and 3: stimuli were made coarse to fine",
             "Adam (Kingma & Ba, 2015) with a step of 4 grey levels",
-            "less than the fraction 0 and 0.001 of it",
+            "less than the fraction 0.001 of it (in 1 stimulus).",
             "every step was confined to pixel values of 0 to 255 (1 stimulus)",
             "`of_its_own` (1 stimulus)",
             "8-bit JPEG files (chroma not subsampled) (1 stimulus), quality 95",
@@ -340,7 +340,7 @@ class TestMethods:
         )
         describe(store, OUTPUT)
         text = store.objects[f"{FOLDER}/methods.md"].decode()
-        assert "Over the last 20 evaluations the loss fell by 0.001 to 0.02 of itself." in text
+        assert "Over the last 20 evaluations the loss fell by 0.001 to 0.02 of its last value." in text
         assert "by layer: conv4_2 (content) 0.5 to 0.6 and conv1_1 (style) 0.01." in text
 
     def test_says_what_was_asked_of_the_appearance_and_what_came_of_it(self) -> None:
@@ -359,6 +359,22 @@ class TestMethods:
         assert "of `b`, measured in linear light." in text
         assert "Achieved in the published images: mean luminance 0.2999 to 0.3001 and rms contrast" in text
         assert "a share of 0 to 0.002 of the values outside 0 to 255" in text
+
+    def test_what_nobody_asked_for_was_not_achieved(self) -> None:
+        asked, free = Recipe(size=64, mean_luminance=0.3), Recipe(size=64)
+        achieved = [{"mean_luminance": mean, "rms_contrast": 0.5} for mean in (0.3001, 0.9)]
+        text = methods(
+            ok_row(0, asked, achieved=achieved[0], adjusted_clipped_fraction=0.1),
+            ok_row(1, free, achieved=achieved[1], adjusted_clipped_fraction=0.7),
+        )
+        assert "given the mean luminance of 0.3 (in 1 stimulus), measured" in text
+        assert "Achieved in the published images: mean luminance 0.3001. This left a share of 0.1 of" in text
+
+    def test_stop_rules_are_those_of_the_stimuli_that_have_one(self) -> None:
+        recipes = [Recipe(size=64, tolerance=0.01), Recipe(size=64, residual_tolerance=0.2), Recipe(size=64)]
+        text = methods(*(ok_row(number, recipe) for number, recipe in enumerate(recipes)))
+        assert "lowered the loss by less than the fraction 0.01 of it (in 1 stimulus)." in text
+        assert "no layer (see below) was larger than 0.2 (in 1 stimulus)." in text
 
     def test_of_weights_that_are_a_file(self) -> None:
         own = Recipe(size=64, weights="s3://bucket/vgg.pth", weights_family="caffe-normalised")
