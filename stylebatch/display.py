@@ -30,6 +30,11 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 'es' if thing.endswith('ch') else 's'}"
 
 
+def rate(per_hour: float, thing: str) -> str:
+    """``240 pairs/h``, ``0.43 pairs/h``."""
+    return f"{per_hour:.0f} {thing}s/h" if per_hour >= 10 else f"{per_hour:.2g} {thing}s/h"
+
+
 def progress_line(progress: Progress, thing: str = "pair") -> str:
     """One line for a log: done, failed, rate, time left, workers.
 
@@ -39,7 +44,7 @@ def progress_line(progress: Progress, thing: str = "pair") -> str:
     """
     parts = [f"{progress.ok + progress.failed}/{progress.total} done", f"{progress.failed} failed"]
     if progress.pairs_per_hour is not None and progress.seconds_left is not None:
-        parts += [f"{progress.pairs_per_hour:.0f} {thing}s/h", f"{duration(progress.seconds_left)} left"]
+        parts += [rate(progress.pairs_per_hour, thing), f"{duration(progress.seconds_left)} left"]
     return ", ".join(parts) + " | " + "; ".join(activity_text(worker.activity) for worker in progress.workers)
 
 
@@ -70,7 +75,7 @@ def _summary(progress: Progress, thing: str) -> Text:
     if progress.failed:
         text.append(f"  {progress.failed} failed", style="red")
     if progress.pairs_per_hour is not None and progress.seconds_left is not None:
-        text.append(f"  {progress.pairs_per_hour:.0f}/h  {duration(progress.seconds_left)} left")
+        text.append(f"  {rate(progress.pairs_per_hour, thing)}  {duration(progress.seconds_left)} left")
     return text
 
 

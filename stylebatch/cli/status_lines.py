@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stylebatch.display import count, duration
+from stylebatch.display import count, duration, rate
 from stylebatch.job.bulletin import WorkerNote
 from stylebatch.job.status import State, Status
 
@@ -45,7 +45,7 @@ def _progress(status: Status) -> str:
     if status.ok is not None:
         parts.append(f"{status.ok} ok, {status.failed} failed")
     if status.pairs_per_hour is not None:
-        parts.append(f"{status.pairs_per_hour:.0f} {status.counted}s/h")
+        parts.append(rate(status.pairs_per_hour, status.counted))
     if status.seconds_left is not None:
         parts.append(f"{duration(status.seconds_left)} left")
     if status.told_seconds is not None and status.state == State.RUNNING:
