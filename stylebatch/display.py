@@ -30,11 +30,21 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 'es' if thing.endswith('ch') else 's'}"
 
 
-def progress_line(progress: Progress) -> str:
-    """One line for a log: done, failed, rate, time left, workers."""
+def rate(per_hour: float, thing: str) -> str:
+    """``240 pairs/h``, ``0.43 pairs/h``."""
+    return f"{per_hour:.0f} {thing}s/h" if per_hour >= 10 else f"{per_hour:.2g} {thing}s/h"
+
+
+def progress_line(progress: Progress, thing: str = "pair") -> str:
+    """One line for a log: done, failed, rate, time left, workers.
+
+    Args:
+        progress: Where a run stands.
+        thing: What is counted.
+    """
     parts = [f"{progress.ok + progress.failed}/{progress.total} done", f"{progress.failed} failed"]
     if progress.pairs_per_hour is not None and progress.seconds_left is not None:
-        parts += [f"{progress.pairs_per_hour:.0f} pairs/h", f"{duration(progress.seconds_left)} left"]
+        parts += [rate(progress.pairs_per_hour, thing), f"{duration(progress.seconds_left)} left"]
     return ", ".join(parts) + " | " + "; ".join(activity_text(worker.activity) for worker in progress.workers)
 
 
@@ -46,20 +56,26 @@ def activity_text(activity: Activity) -> str:
     return f"{activity.pair_ids[0]}{more} ({activity.evaluations}/{activity.iterations})"
 
 
-def live_view(progress: Progress) -> Group:
-    """What the terminal shows while a run goes on."""
+def live_view(progress: Progress, thing: str = "pair") -> Group:
+    """What the terminal shows while a run goes on.
+
+    Args:
+        progress: Where it stands.
+        thing: What is counted.
+    """
     done = progress.ok + progress.failed
     head = Table.grid(padding=(0, 2))
-    head.add_row(ProgressBar(total=max(1, progress.total), completed=done, width=40), _summary(progress))
+    bar = ProgressBar(total=max(1, progress.total), completed=done, width=40)
+    head.add_row(bar, _summary(progress, thing))
     return Group(head, _worker_table(progress.workers))
 
 
-def _summary(progress: Progress) -> Text:
-    text = Text(f"{progress.ok + progress.failed} of {count(progress.total, 'pair')}")
+def _summary(progress: Progress, thing: str) -> Text:
+    text = Text(f"{progress.ok + progress.failed} of {count(progress.total, thing)}")
     if progress.failed:
         text.append(f"  {progress.failed} failed", style="red")
     if progress.pairs_per_hour is not None and progress.seconds_left is not None:
-        text.append(f"  {progress.pairs_per_hour:.0f}/h  {duration(progress.seconds_left)} left")
+        text.append(f"  {rate(progress.pairs_per_hour, thing)}  {duration(progress.seconds_left)} left")
     return text
 
 

@@ -107,14 +107,11 @@ class Layout:
 
     def part(self, unit: int) -> str:
         """The results of a finished unit."""
-        return join_uri(self.results, f"part-{unit:06d}.parquet")
+        return join_uri(self.results, part_name(unit))
 
     def part_unit(self, uri: str) -> int | None:
         """The unit of a part's URI; None for anything else."""
-        name = uri.removeprefix(self.results + "/")
-        digits = name.removeprefix("part-").removesuffix(".parquet")
-        is_number = digits.isascii() and digits.isdigit()
-        return int(digits) if is_number and uri == self.part(int(digits)) else None
+        return part_number(uri.removeprefix(self.results + "/"))
 
     def merged(self, name: str) -> str:
         """A merged file, where every reader finds it."""
@@ -123,6 +120,18 @@ class Layout:
     def staged(self, name: str) -> str:
         """The same before plain readers are to see it."""
         return join_uri(self.merging, name)
+
+
+def part_name(number: int) -> str:
+    """The name of a part below its folder; parts are in order."""
+    return f"part-{number:06d}.parquet"
+
+
+def part_number(name: str) -> int | None:
+    """The number of the part with this name; None for any other name."""
+    digits = name.removeprefix("part-").removesuffix(".parquet")
+    is_number = digits.isascii() and digits.isdigit()
+    return int(digits) if is_number and name == part_name(int(digits)) else None
 
 
 def merged_name(first: int, last: int, generation: int) -> str:

@@ -1,11 +1,16 @@
 """A cluster's job client whose answers are given, and which notes what it is asked."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from ray.job_submission import JobStatus
+
+LONG = 60.0
+"""Seconds: nobody waits for the log of a job that was left."""
 
 
 def details(
@@ -54,6 +59,9 @@ class ScriptedJobs:
 
     async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
         for piece in self.logs.pop(0):
+            if isinstance(piece, KeyboardInterrupt):  # as it comes from a keyboard
+                signal.raise_signal(signal.SIGINT)
+                await asyncio.sleep(LONG)
             if isinstance(piece, BaseException):
                 raise piece
             yield piece

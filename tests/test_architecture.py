@@ -227,6 +227,7 @@ def test_the_package_itself_imports_no_torch() -> None:
         ("stylebatch.cli, stylebatch.job, stylebatch.display, stylebatch.results", "torch ray boto3"),
         ("stylebatch.cluster.schedule, stylebatch.cluster.lookahead", "torch ray boto3"),
         ("stylebatch.cluster.plans, stylebatch.cluster.departures", "torch ray boto3"),
+        ("stylebatch.cluster.feature_status", "torch ray boto3"),
         ("stylebatch.cluster.driver, stylebatch.cluster.jobs", "torch boto3"),
         ("stylebatch.cluster.worker, stylebatch.pair.batch", "pyarrow boto3"),
     ],

@@ -1,5 +1,6 @@
 """The command ``features``: the exact library call, and a run for real."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ from inmemory import picture_bytes
 
 from stylebatch.cli import main
 from stylebatch.cluster import features as features_module
-from stylebatch.cluster.features import FeatureTally
+from stylebatch.cluster.feature_output import images_tally
 from stylebatch.cluster.options import RunOptions
 from stylebatch.cluster.progress import Observer, Progress
 from stylebatch.errors import JobStoppedError
+from stylebatch.job import Tally
 from stylebatch.pair.feature_request import FeatureRequest, FeatureSettings
 from stylebatch.storage import UriStore
 from stylebatch.synthesis.families import BUNDLED_SHA256
@@ -34,12 +36,12 @@ class Library:
 
     def __init__(self) -> None:
         self.calls: list[tuple[FeatureRequest, Any, RunOptions]] = []
-        self.tally = FeatureTally(3, measured=3)
+        self.tally = Tally(ok=3)
         self.error: BaseException | None = None
 
     def __call__(
-        self, request: FeatureRequest, store: Any, options: RunOptions, observe: Observer
-    ) -> FeatureTally:
+        self, request: FeatureRequest, store: Any, options: RunOptions, observe: Observer, watchers: list[Any]
+    ) -> Tally:
         self.calls.append((request, store, options))
         observe(Progress(3, 1, 0, 1, 1.0, (), ("a worker is replaced",)))
         observe(Progress(3, 2, 0, 2, 1.0, ()))
@@ -89,7 +91,7 @@ def test_the_library_gets_what_the_user_asked_for(
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         "3 images, 8.992 kB of features each",  # 4 * (4 * 512 + 2 * 100)
-        "1/3 images, 0 failed, 2 s left",  # the next line is due in five seconds
+        "1/3 done, 0 failed, 3600 images/h, 2 s left | ",  # the next line is due in five seconds
         "f.parquet: 3 of 3 images measured, 0 failed",
     ]
     assert err == "stylebatch: a worker is replaced\n"
@@ -112,12 +114,14 @@ def test_content_layers_are_the_others_unless_told(folder: Path, library: Librar
 def test_failed_images_are_no_success(
     folder: Path, library: Library, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    library.tally = FeatureTally(3, measured=1, failed=2, examples=[("/a.png", "it is empty")])
+    library.tally = images_tally(6, [(f"/{name}.png", "it is empty") for name in "abcde"], is_new=True)
     assert main(["features", "photos", "-o", "out"]) == 1
-    assert capsys.readouterr().out.splitlines()[-3:] == [
-        "out: 1 of 3 images measured, 2 failed",
+    assert capsys.readouterr().out.splitlines()[-5:] == [
+        "out: 1 of 6 images measured, 5 failed",
         "  /a.png: it is empty",
-        "  ... and 1 more (column error)",
+        "  /b.png: it is empty",
+        "  /c.png: it is empty",
+        "  ... and 2 more (column error)",
     ]
 
 
@@ -166,11 +170,41 @@ def test_for_real(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "32",
         "--workers",
         "1",
+        "--log-json",
+        "events.jsonl",
     ]
     assert main(command) == 1
     assert "f.parquet: 2 of 3 images measured, 1 failed" in capsys.readouterr().out
+    check_events(folder)
+    assert main(["status", "f.parquet"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{folder}/f.parquet: finished",
+        "3 of 3 images ended, 2 ok, 1 failed",
+        f"  1 more failed: {folder}/f.parquet says why (error)",
+    ]
     table = pq.read_table("f.parquet")
     assert table["image"].to_pylist() == [f"{folder}/photos/{name}" for name in ("a.png", "b.jpg", "bad.png")]
     assert table["width"].to_pylist() == [32, 24, None]
     assert [len(value) for value in table["gram_conv1_1"].to_pylist()[:2]] == [2080, 2080]
     assert table["error"].to_pylist()[:2] == [None, None]
+
+
+def check_events(folder: Path) -> None:
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    names = [event["event"] for event in events]
+    assert (names[0], names[-1]) == ("run_started", "run_ended")
+    assert (events[0]["output"], events[0]["manifest"]) == (f"{folder}/f.parquet", None)
+    assert (events[0]["rows"], events[-1]["ok"], events[-1]["failed"]) == (3, 2, 1)
+    images = [f"{folder}/photos/{name}" for name in ("a.png", "b.jpg", "bad.png")]
+    batches = [event for event in events if event["event"] in ("batch_dispatched", "batch_ended")]
+    assert [event["pair_ids"] for event in batches] == [images, images]
+    assert batches[1]["spent"]["synthesize_seconds"] > 0
+    assert batches[1]["spent"]["bytes_written"] > 0
+    ended = [event for event in events if event["event"] == "pair_ended"]
+    assert [(event["pair_id"], event["row"], event["status"]) for event in ended] == [
+        (images[0], 0, "ok"),
+        (images[1], 1, "ok"),
+        (images[2], 2, "failed"),
+    ]
+    assert ended[2]["error_type"] == "NotMeasured"
+    assert names.count("part_published") == names.count("worker_ready") == 1

@@ -133,7 +133,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     def find(*found: Status) -> list[str]:
         waiting: Iterator[Status] = iter(found)
 
-        def read(store: object, output: str) -> Status:
+        def read(store: object, output: str, finders: object) -> Status:
             assert isinstance(store, UriStore)
             places.append(output)
             return next(waiting)

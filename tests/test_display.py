@@ -17,6 +17,7 @@ from stylebatch.display import (
     live_view,
     plan_lines,
     progress_line,
+    rate,
 )
 from stylebatch.job import RunPlan, Tally
 from stylebatch.work import Activity
@@ -110,7 +111,7 @@ class TestLiveView:
     def test_it_shows_the_state_and_every_worker(self) -> None:
         view = live_view(progress(workers=(worker(BUSY), worker(Activity("starting"), "", ""))))
         text = rendered(view)
-        for part in ("250 of 1000 pairs", "10 failed", "101/h", "7 h 23 min left"):
+        for part in ("250 of 1000 pairs", "10 failed", "101 pairs/h", "7 h 23 min left"):
             assert part in text
         first, second = (line for line in text.splitlines() if "worker" in line)
         assert "worker 1" in first
@@ -209,3 +210,10 @@ class TestPlanLines:
         lines = list(plan_lines(RunPlan(len(reasons), Counter(), 0, 0, 0, reasons), len(reasons)))
         assert f"  {len(reasons)} pairs would fail:" in lines
         assert "... and 4 more" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("per_hour", "text"), [(0.427, "0.43 pairs/h"), (9.96, "10 pairs/h"), (240.4, "240 pairs/h")]
+)
+def test_slow_rates_are_told_apart(per_hour: float, text: str) -> None:
+    assert rate(per_hour, "pair") == text

@@ -3,11 +3,10 @@
 import argparse
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from stylebatch.cli.exits import ALL_OK, SOME_FAILED
 from stylebatch.cli.settings import program, recipe_of
+from stylebatch.cli.telling import bar_shown
 from stylebatch.errors import RecipeError
 from stylebatch.recipe import FILE_SUFFIXES, Recipe
 
@@ -28,7 +27,8 @@ def stylize(options: argparse.Namespace) -> int:
     content = None if options.content == "none" else resolve_uri(options.content)
     styles = [resolve_uri(style) for style in options.styles if style != "none"]
     started = time.monotonic()
-    with _evaluations_shown(recipe.scales * recipe.iterations) as on_evaluation:
+    most = recipe.scales * recipe.iterations
+    with bar_shown("evaluations") as show_bar:
         solution = stylize_file(
             content,
             styles,
@@ -36,7 +36,7 @@ def stylize(options: argparse.Namespace) -> int:
             recipe,
             UriStore(),
             max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
-            on_evaluation=on_evaluation,
+            on_evaluation=lambda evaluations: show_bar(evaluations, most),
         )
     used = " + ".join(map(str, (*solution.smaller_evaluations, solution.evaluations)))
     print(
@@ -63,22 +63,6 @@ def _with_format(recipe: Recipe, options: argparse.Namespace) -> Recipe:
             f"for {recipe.format} (formats: {', '.join(FILE_SUFFIXES)})"
         )
     return recipe.replace({"format": wanted})
-
-
-@contextmanager
-def _evaluations_shown(iterations: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar over evaluations, on a terminal; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda evaluations: None
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), "evaluations", TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=iterations)
-        yield lambda evaluations: bar.update(task, completed=evaluations)
 
 
 def make_manifest(options: argparse.Namespace) -> int:

@@ -1,26 +1,23 @@
 """The command ``features``: what the network says of images, as a table."""
 
 import argparse
-import dataclasses
 import itertools
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from stylebatch.cli.exits import ALL_OK, SOME_FAILED
+from stylebatch.cli.settings import given
+from stylebatch.cli.telling import events_logged, progress_shown
 from stylebatch.recipe import DEFAULT_SIZE, PAPER_STYLE_LAYERS
 
-LINE_EVERY = 5.0
-"""Seconds between progress lines."""
 
-
-def add_features(commands: Any, add_worker_options: Callable[[argparse.ArgumentParser], None]) -> None:
+def add_features(commands: Any, add_run_options: Callable[[argparse.ArgumentParser], None]) -> None:
     """Add the command ``features`` to the others.
 
     Args:
         commands: What :meth:`argparse.ArgumentParser.add_subparsers` returned.
-        add_worker_options: Adds the options that say how many workers there are, where, and of what kind.
+        add_run_options: Adds the options that say how many workers there are, where, of what kind, and who is
+            told what happens.
     """
     parser = commands.add_parser(
         "features", help="measure responses and Gram matrices", description=features.__doc__
@@ -34,7 +31,7 @@ def add_features(commands: Any, add_worker_options: Callable[[argparse.ArgumentP
         help="OUT.parquet for one file; any other name is a folder of them",
     )
     _add_feature_options(parser)
-    add_worker_options(parser)
+    add_run_options(parser)
     parser.set_defaults(command=features, is_resumable=True)
 
 
@@ -64,56 +61,44 @@ def _names(text: str) -> tuple[str, ...]:
 
 def features(options: argparse.Namespace) -> int:
     """Measure images: averaged responses and Gram matrices, one row an image. Run again, it goes on."""
+    with events_logged(options.log_json) as watchers:
+        return _run_watched(options, watchers)
+
+
+def _run_watched(options: argparse.Namespace, watchers: list[Any]) -> int:
     from stylebatch.cluster.features import make_request, run_features
     from stylebatch.cluster.options import RunOptions
-    from stylebatch.manifest import find_pictures
-    from stylebatch.pair.feature_request import FeatureSettings
     from stylebatch.storage import UriStore
 
-    content_layers = options.content_layers or options.layers
-    settings = FeatureSettings(
-        **_given(FeatureSettings, options) | _without_none(content_layers=content_layers)
-    )
-    store = UriStore()
-    found = (find_pictures(store, place) for place in options.images)
-    images = list(dict.fromkeys(itertools.chain.from_iterable(found)))
-    request = make_request(store, images, options.output, settings)
-    print(f"{len(images)} images, {settings.row_bytes / 1e3:.4g} kB of features each")
-    tally = run_features(request, store, RunOptions(**_given(RunOptions, options)), _line_printer())
-    print(f"{options.output}: {tally.measured} of {tally.total} images measured, {tally.failed} failed")
-    for image, error in tally.examples:
-        print(f"  {image}: {error}")
-    if tally.failed > len(tally.examples):
-        print(f"  ... and {tally.failed - len(tally.examples)} more (column error)")
+    store, settings = UriStore(), _settings(options)
+    request = make_request(store, _found(store, options.images), options.output, settings)
+    print(f"{len(request.images)} images, {settings.row_bytes / 1e3:.4g} kB of features each")
+    with progress_shown("image") as observe:
+        tally = run_features(request, store, RunOptions(**given(RunOptions, options)), observe, watchers)
+    print(*_closing_lines(tally, options.output), sep="\n")
     return SOME_FAILED if tally.failed else ALL_OK
 
 
-def _given(kind: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """The fields of a dataclass that the options set."""
-    return _without_none(
-        **{field.name: getattr(options, field.name, None) for field in dataclasses.fields(kind)}
-    )
+def _settings(options: argparse.Namespace) -> Any:
+    from stylebatch.pair.feature_request import FeatureSettings
+
+    chosen = given(FeatureSettings, options)
+    if options.layers:
+        chosen.setdefault("content_layers", options.layers)
+    return FeatureSettings(**chosen)
 
 
-def _without_none(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+def _found(store: Any, places: list[str]) -> list[str]:
+    """The pictures at these places, each once."""
+    from stylebatch.manifest import find_pictures
+
+    found = (find_pictures(store, place) for place in places)
+    return list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
 
-def _line_printer() -> Callable[[Any], None]:
-    from stylebatch.display import duration
-
-    last_line = -LINE_EVERY
-
-    def print_lines(progress: Any) -> None:
-        nonlocal last_line
-        for notice in progress.notices:
-            print(f"stylebatch: {notice}", file=sys.stderr, flush=True)
-        if time.monotonic() - last_line < LINE_EVERY:
-            return
-        last_line = time.monotonic()
-        ended = progress.ok + progress.failed
-        left = progress.seconds_left
-        time_left = "" if left is None else f", {duration(left)} left"
-        print(f"{ended}/{progress.total} images, {progress.failed} failed{time_left}", flush=True)
-
-    return print_lines
+def _closing_lines(tally: Any, output: str) -> Iterator[str]:
+    yield f"{output}: {tally.ok} of {tally.ended} images measured, {tally.failed} failed"
+    examples = [example for some in tally.error_examples.values() for example in some]
+    yield from (f"  {example}" for example in examples)
+    if tally.failed > len(examples):
+        yield f"  ... and {tally.failed - len(examples)} more (column error)"

@@ -1,9 +1,9 @@
 """The paper's figures: ``design figure1`` and its like make the manifests, ``figure`` lays them out."""
 
 import argparse
-import math
 from typing import Any
 
+from stylebatch.cli.arguments import ratio
 from stylebatch.cli.exits import ALL_OK
 from stylebatch.cli.settings import given_fields, program
 
@@ -70,7 +70,7 @@ def add_figure_designs(kinds: Any) -> None:
         if figure == "figure2":
             parser.add_argument(
                 *("--ratio", "-r"),
-                type=_ratio,
+                type=ratio,
                 action="append",
                 metavar="R",
                 help="alpha/beta, once for all styles or once for each (1e-3)",
@@ -95,13 +95,3 @@ def add_figure(commands: Any) -> None:
         "--output", "-o", required=True, metavar="FIGURE.png", help="the file to write, .png or .pdf"
     )
     parser.set_defaults(command=lay_out_figure)
-
-
-def _ratio(text: str) -> float:
-    try:
-        ratio = float(text)
-    except ValueError:
-        ratio = math.nan
-    if not 0 < ratio < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, such as 1e-3")
-    return ratio

@@ -1,10 +1,10 @@
 """What can be typed: commands, their arguments and options."""
 
 import argparse
-import math
 from typing import Any
 
 import stylebatch
+from stylebatch.cli.arguments import gpu_share, positive, seconds, workers
 from stylebatch.cli.commands import make_manifest, show, stylize, validate_manifest
 from stylebatch.cli.designing import add_design
 from stylebatch.cli.features import add_features
@@ -15,7 +15,6 @@ from stylebatch.cli.running import demo, run
 from stylebatch.cli.status import add_status
 from stylebatch.cli.submitting import add_submit
 from stylebatch.cli.watching import add_watch_spot
-from stylebatch.cluster.scaling import LEAST_GPUS, MOST_GPUS, WorkerLimits
 from stylebatch.recipe import PRESETS
 
 
@@ -36,8 +35,8 @@ def make_parser() -> argparse.ArgumentParser:
         add(commands)
     for add in (add_status, add_results, add_figure, add_describe, add_verify, add_similarity):
         add(commands)
-    add_features(commands, _add_worker_options)
-    add_watch_spot(commands, _seconds)
+    add_features(commands, _add_feature_running)
+    add_watch_spot(commands)
     _add_demo(commands)
     return parser
 
@@ -58,7 +57,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     _add_checkpoints(parser)
     _add_telling(parser)
     parser.add_argument(
-        "--unit-size", type=_positive, metavar="N", help="rows finished and published together (256)"
+        "--unit-size", type=positive, metavar="N", help="rows finished and published together (256)"
     )
     parser.add_argument(
         "--no-merge",
@@ -76,19 +75,19 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_picture_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--max-pixels", type=_positive, metavar="N", help="refuse source images of more pixels (200 million)"
+        "--max-pixels", type=positive, metavar="N", help="refuse source images of more pixels (200 million)"
     )
 
 
 def _add_worker_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
-        type=_workers,
+        type=workers,
         metavar="N",
         help="N; MIN:MAX, as the cluster has room; auto (default): by GPUs or cores, more as machines join",
     )
     parser.add_argument(
-        "--gpus-per-worker", type=_gpu_share, metavar="X", help="below 1, workers share a GPU (1)"
+        "--gpus-per-worker", type=gpu_share, metavar="X", help="below 1, workers share a GPU (1)"
     )
     parser.add_argument(
         "--address", metavar="RAY", help="a Ray cluster (auto, host:port); default: Ray on this machine"
@@ -98,7 +97,7 @@ def _add_worker_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch",
-        type=_positive,
+        type=positive,
         dest="largest_batch",
         metavar="N",
         help="at most N pictures in a forward pass (by size); with 1, every run gives the same files",
@@ -107,14 +106,14 @@ def _add_worker_options(parser: argparse.ArgumentParser) -> None:
         ("--stall-timeout", "seconds without progress after which a worker is replaced (600)"),
         ("--grace", "seconds that running batches have to finish after SIGTERM or Ctrl-C (30)"),
     ):
-        parser.add_argument(name, type=_seconds, metavar="S", help=meaning)
+        parser.add_argument(name, type=seconds, metavar="S", help=meaning)
     _add_picture_limit(parser)
 
 
 def _add_checkpoints(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint-seconds",
-        type=_seconds,
+        type=seconds,
         metavar="S",
         help="seconds of synthesis between two checkpoints of a pair (60)",
     )
@@ -129,6 +128,11 @@ def _add_telling(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="count for Prometheus what happens; default: with --address",
     )
+
+
+def _add_feature_running(parser: argparse.ArgumentParser) -> None:
+    _add_worker_options(parser)
+    _add_telling(parser)
 
 
 def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -184,42 +188,3 @@ def _add_demo(commands: Any) -> None:
     _add_worker_options(parser)
     _add_checkpoints(parser)
     parser.set_defaults(command=demo, is_resumable=True, unit_size=None, log_json=None)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
-    return seconds
-
-
-def _workers(text: str) -> int | WorkerLimits | None:
-    """``auto``, ``N`` or ``MIN:MAX``."""
-    least, colon, most = text.partition(":")
-    try:
-        if text == "auto":
-            return None
-        return WorkerLimits(_positive(least), _positive(most)) if colon else _positive(text)
-    except (ValueError, argparse.ArgumentTypeError) as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not auto, a whole number of 1 or more, or MIN:MAX with 1 <= MIN <= MAX"
-        ) from error
-
-
-def _gpu_share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not LEAST_GPUS <= share <= MOST_GPUS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {LEAST_GPUS} to {MOST_GPUS:g}")
-    return share

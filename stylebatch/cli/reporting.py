@@ -1,16 +1,12 @@
 """The commands on a finished output: ``describe``, ``verify``, ``similarity``."""
 
 import argparse
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from stylebatch.cli.arguments import positive, whole
 from stylebatch.cli.exits import ALL_OK, SOME_FAILED
-
-OnProgress = Callable[[int, int], None]
-"""Told how many of how many are done."""
+from stylebatch.cli.telling import bar_shown
 
 
 def describe(options: argparse.Namespace) -> int:
@@ -50,7 +46,7 @@ def verify(options: argparse.Namespace) -> int:
         max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
     )
     started = time.monotonic()
-    with _bar() as on_row:
+    with bar_shown("pictures") as on_row:
         verdict = verify_output(UriStore(), resolve_uri(options.output), how, _complain, on_row)
     print(*verdict_lines(verdict), sep="\n")
     print(f"This took {duration(time.monotonic() - started)}.")
@@ -72,7 +68,7 @@ def similarity(options: argparse.Namespace) -> int:
         max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
     )
     destination = resolve_uri(options.destination)
-    with _bar() as on_stimulus:
+    with bar_shown("pictures") as on_stimulus:
         found = compare(UriStore(), resolve_uri(options.output), destination, how, on_stimulus)
     for notice in found.notices:
         print(f"Note: {notice}")
@@ -82,23 +78,6 @@ def similarity(options: argparse.Namespace) -> int:
     for space, layers in (("content", found.layers.content), ("style", found.layers.style)):
         print(f"  {space}: {', '.join(layers)}")
     return ALL_OK
-
-
-@contextmanager
-def _bar() -> Iterator[OnProgress]:
-    """A progress bar over pictures, on a terminal; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done, total: None
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), "pictures", TimeRemainingColumn())
-    is_shared = sys.stdout.isatty()  # lines for a file go there, whatever the bar does
-    with Progress(*columns, console=console, transient=True, redirect_stdout=is_shared) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _complain(problem: object) -> None:
@@ -128,11 +107,11 @@ def add_verify(commands: Any) -> None:
     )
     _add_output(parser)
     parser.add_argument(
-        "--resynthesize", type=_whole, default=3, metavar="N", help="make so many pictures again (3)"
+        "--resynthesize", type=whole, default=3, metavar="N", help="make so many pictures again (3)"
     )
-    parser.add_argument("--seed", type=_whole, default=0, metavar="S", help="decides which ones (0)")
+    parser.add_argument("--seed", type=whole, default=0, metavar="S", help="decides which ones (0)")
     parser.add_argument(
-        "--threads", type=_whole, metavar="N", help="torch threads, as the workers had; default: by cores"
+        "--threads", type=positive, metavar="N", help="torch threads, as the workers had; default: by cores"
     )
     _add_device(parser)
     parser.set_defaults(command=verify)
@@ -166,11 +145,5 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
         "--device", choices=("auto", "cpu", "gpu"), default="auto", help="auto: a GPU if there is one"
     )
     parser.add_argument(
-        "--max-pixels", type=_whole, metavar="N", help="refuse source images of more pixels (200 million)"
+        "--max-pixels", type=positive, metavar="N", help="refuse source images of more pixels (200 million)"
     )
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)

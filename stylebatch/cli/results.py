@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from stylebatch.cli.arguments import whole
 from stylebatch.cli.exits import ALL_OK
 from stylebatch.errors import QueryError
 
@@ -20,6 +21,7 @@ def results(options: argparse.Namespace) -> int:
     """Print, filter, count or export the rows of a running or finished output, or merge its files."""
     if options.merge:
         return _merge(options)
+    from stylebatch.display import count
     from stylebatch.objectstore import resolve_uri
     from stylebatch.report.exporting import export, export_format
     from stylebatch.report.selecting import Query, parse_condition
@@ -33,7 +35,7 @@ def results(options: argparse.Namespace) -> int:
     query = Query(store, resolve_uri(options.folder), conditions, _columns(options))
     if destination:
         rows = export(store, _limited(query.tables(), options.limit), destination)
-        print(f"{destination}: {_count(rows, 'row')}, {_count(len(query.columns), 'column')}")
+        print(f"{destination}: {count(rows, 'row')}, {count(len(query.columns), 'column')}")
         return ALL_OK
     limit = 0 if options.count else DEFAULT_LIMIT if options.limit is None else options.limit
     _show(query, limit)
@@ -105,6 +107,7 @@ def cell(value: Any) -> str:
 
 def _merge(options: argparse.Namespace) -> int:
     """Merge the parts of a finished job into few files."""
+    from stylebatch.display import count
     from stylebatch.job import merge_output
     from stylebatch.objectstore import resolve_uri
     from stylebatch.storage import UriStore
@@ -115,16 +118,12 @@ def _merge(options: argparse.Namespace) -> int:
     merging = merge_output(UriStore(), resolve_uri(options.folder))
     for notice in merging.notices:
         print(f"Note: {notice}")
-    files = _count(merging.files or 1, "file")
+    files = count(merging.files or 1, "file")
     if merging.parts:
-        print(f"{_count(merging.parts, 'part')} merged; the results are in {files}.")
+        print(f"{count(merging.parts, 'part')} merged; the results are in {files}.")
     else:
         print(f"Nothing to merge: the results are in {files} already.")
     return ALL_OK
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def add_results(commands: Any) -> None:
@@ -147,7 +146,7 @@ def add_results(commands: Any) -> None:
         metavar="A,B,...",
         help=f"only these; default: {','.join(SHOWN)}, or all with -o",
     )
-    parser.add_argument("--limit", type=_whole, metavar="N", help="at most N rows (20, or all with -o)")
+    parser.add_argument("--limit", type=whole, metavar="N", help="at most N rows (20, or all with -o)")
     parser.add_argument("--count", action="store_true", help="count the rows, and show none")
     parser.add_argument(
         "--output", "-o", dest="destination", metavar="FILE", help="write a .parquet or .csv file instead"
@@ -158,9 +157,3 @@ def add_results(commands: Any) -> None:
         help="merge the files of a finished job into few, as run does for many",
     )
     parser.set_defaults(command=results)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)

@@ -1,6 +1,7 @@
 """What the options say about recipes, and the program's own name."""
 
 import argparse
+import dataclasses
 import shutil
 import sys
 from typing import Any
@@ -30,6 +31,12 @@ def _split_setting(text: str) -> tuple[str, str]:
     if not equals:
         raise RecipeError(f"--set {text}: write FIELD=VALUE, as in --set style_weight=1e4")
     return name.strip(), value.strip()
+
+
+def given(kind: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a dataclass that the options set."""
+    values = {field.name: getattr(options, field.name, None) for field in dataclasses.fields(kind)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def program() -> str:

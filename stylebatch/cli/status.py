@@ -29,14 +29,15 @@ def status(options: argparse.Namespace) -> int:
     every pair ok; 1 finished, some failed; 2 there is no run, or it cannot be read; 3 nobody works on it (it
     was stopped, or its driver has died), and the same run command goes on; 4 a driver works on it.
     """
-    from stylebatch.job.status import read_status
+    from stylebatch.cluster.feature_status import find_features
+    from stylebatch.job.status import find_job, read_status
     from stylebatch.objectstore import resolve_uri
     from stylebatch.storage import UriStore
 
     store, output = UriStore(), resolve_uri(options.output)
     with _shown(options.is_json, options.watch) as show:
         while True:
-            found = read_status(store, output)
+            found = read_status(store, output, finders=(find_job, find_features))
             show(_lines(found, options.is_json))
             code = _exit_code(found)
             if not options.watch or code != RUNNING:

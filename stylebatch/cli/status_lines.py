@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stylebatch.display import count, duration
+from stylebatch.display import count, duration, rate
 from stylebatch.job.bulletin import WorkerNote
 from stylebatch.job.status import State, Status
 
@@ -41,11 +41,11 @@ def _progress(status: Status) -> str:
     if status.rows is None:
         return "The output is being prepared."
     exact = "" if status.ok is not None else "at least "
-    parts = [f"{exact}{status.ended} of {count(status.rows, 'pair')} ended"]
+    parts = [f"{exact}{status.ended} of {count(status.rows, status.counted)} ended"]
     if status.ok is not None:
         parts.append(f"{status.ok} ok, {status.failed} failed")
     if status.pairs_per_hour is not None:
-        parts.append(f"{status.pairs_per_hour:.0f} pairs/h")
+        parts.append(rate(status.pairs_per_hour, status.counted))
     if status.seconds_left is not None:
         parts.append(f"{duration(status.seconds_left)} left")
     if status.told_seconds is not None and status.state == State.RUNNING:
@@ -61,7 +61,13 @@ def _failures(status: Status) -> Iterator[str]:
             yield f"    ... and {kind.count - len(kind.examples)} more"
     others = (status.failed or 0) - sum(kind.count for kind in status.failures)
     if others > 0:
-        yield f"  {others} more failed: {status.output}/results says why (error_type, error)"
+        yield f"  {others} more failed: {_where_errors_are(status)}"
+
+
+def _where_errors_are(status: Status) -> str:
+    if status.counted == "pair":
+        return f"{status.output}/results says why (error_type, error)"
+    return f"{status.output} says why (error)"
 
 
 def _workers(status: Status) -> Iterator[str]:

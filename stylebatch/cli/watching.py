@@ -1,19 +1,14 @@
 """The command ``watch-spot``: beside Ray on every machine that may be taken away."""
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
+from stylebatch.cli.arguments import seconds
 from stylebatch.cli.exits import ALL_OK
 
 
-def add_watch_spot(commands: Any, seconds: Callable[[str], float]) -> None:
-    """Add the command ``watch-spot`` to the others.
-
-    Args:
-        commands: What :meth:`argparse.ArgumentParser.add_subparsers` returned.
-        seconds: Parses a number of seconds.
-    """
+def add_watch_spot(commands: Any) -> None:
+    """Add the command ``watch-spot`` to the others."""
     parser = commands.add_parser(
         "watch-spot",
         help="tell Ray in time that this machine goes",

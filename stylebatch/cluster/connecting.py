@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError
 
 from stylebatch.cluster.plans import Resources
-from stylebatch.errors import ClusterError
+from stylebatch.errors import ClusterError, JobStoppedError, StylebatchError
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """For an embedded Ray: nothing large travels through it."""
@@ -49,6 +49,26 @@ def connected(address: str | None) -> Iterator[Resources]:
         yield Resources(cores, sum(int(machine.get("GPU", 0)) for machine in machines))
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def stopping_part_way(has_begun: Callable[[], bool]) -> Iterator[None]:
+    """Let what ends a run that has begun say that it has stopped part-way; what ends it before is as it is.
+
+    Args:
+        has_begun: Whether work has been handed out.
+
+    Raises:
+        JobStoppedError: Ray failed, or the run has met something that it cannot go on from.
+    """
+    try:
+        yield
+    except RayError as error:
+        raise JobStoppedError(f"Ray failed: {one_line(error)}") from error
+    except StylebatchError as error:
+        if not has_begun() or isinstance(error, JobStoppedError):
+            raise
+        raise JobStoppedError(str(error)) from error
 
 
 def live_nodes() -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from stylebatch.cluster.connecting import connected, one_line
+from stylebatch.cluster.connecting import connected, one_line, stopping_part_way
 from stylebatch.cluster.departures import Step
 from stylebatch.cluster.ending import Ending, noting_signals
 from stylebatch.cluster.events import batch_dispatched, worker_lost
@@ -27,7 +27,7 @@ from stylebatch.cluster.schedule import (
 )
 from stylebatch.cluster.settlement import Settlement
 from stylebatch.cluster.tail import Tail
-from stylebatch.cluster.watching import Watcher, Watchers, watching
+from stylebatch.cluster.watching import Watcher, Watchers, watched_job, watching
 from stylebatch.cluster.worker import WorkerSettings
 from stylebatch.errors import JobStoppedError, StylebatchError
 from stylebatch.job import (
@@ -81,7 +81,7 @@ def run_job(
     """
     opened = open_output(job, store, restart=options.restart, retry_failed=options.retry_failed)
     try:
-        with watching(job, opened, options, observe, watchers) as told:
+        with watching(watched_job(job, opened), options, observe, watchers) as told:
             return _run_opened(job, opened, options, told)
     finally:
         opened.lease.release()
@@ -164,17 +164,12 @@ class _Run:
     def to_the_end(self) -> None:
         """Work until every row has ended and every part is published."""
         try:
-            while not self._is_finished():
-                if self._ending.reason:
-                    self._wind_down()
-                self._step()
-            self._publisher.finish()
-        except RayError as error:
-            raise JobStoppedError(f"Ray failed: {one_line(error)}") from error
-        except StylebatchError as error:
-            if self._started is None or isinstance(error, JobStoppedError):
-                raise
-            raise JobStoppedError(str(error)) from error
+            with stopping_part_way(lambda: self._started is not None):
+                while not self._is_finished():
+                    if self._ending.reason:
+                        self._wind_down()
+                    self._step()
+                self._publisher.finish()
         finally:
             self._lookahead.close()
             self._publisher.close()

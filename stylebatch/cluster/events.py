@@ -26,11 +26,11 @@ class RunStarted(Event):
 
     name: ClassVar[str] = "run_started"
     output: str
-    """Canonical folder URI."""
-    manifest: str
     """Canonical URI."""
+    manifest: str | None
+    """Canonical URI; None where features are measured."""
     rows: int
-    """Of the manifest."""
+    """Pairs of the manifest, or images."""
     ended: int
     """Of these, in units that an earlier run has published."""
     holder: str

@@ -8,8 +8,9 @@ from stylebatch.cluster.worker import WorkerInfo, located
 from stylebatch.objectstore import ObjectStore
 from stylebatch.pair.feature_request import FeatureSettings
 from stylebatch.pair.feature_table import encode_rows, feature_schema
+from stylebatch.pair.meter import Meter
 from stylebatch.pair.monitor import Monitor
-from stylebatch.work import Activity
+from stylebatch.work import Activity, Spent
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class PartTask:
     """The part's."""
     uri: str
     """Where it belongs."""
+    first_row: int
+    """The place of its first image among all."""
     images: tuple[str, ...]
     """Canonical URIs."""
 
@@ -32,6 +35,8 @@ class PartOutcome:
     """How many rows it has."""
     failures: tuple[tuple[str, str], ...]
     """The images without features, each with the reason."""
+    spent: Spent
+    """What the worker has spent since the part before."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class FeatureWorker:
         self._settings = settings
         self._schema = feature_schema(settings.features, settings.identity)
         self._monitor = Monitor()
+        self._meter = Meter()
         self._monitor.begin("loading weights")
 
     def prepare(self) -> WorkerInfo:
@@ -82,6 +88,7 @@ class FeatureWorker:
             max_pixels=settings.max_pixels,
             most=settings.largest_batch,
             monitor=self._monitor,
+            meter=self._meter,
         )
         self._monitor.begin()
         return info
@@ -97,10 +104,15 @@ class FeatureWorker:
     def _run(self, task: PartTask) -> PartOutcome:
         self._monitor.begin("measuring")
         rows = self._measurer.rows(task.images)
-        self._settings.store.put(task.uri, encode_rows(rows, self._schema))
+        self._put(task.uri, encode_rows(rows, self._schema))
         self._monitor.begin()
         failures = tuple((row["image"], row["error"]) for row in rows if "error" in row)
-        return PartOutcome(len(rows), failures)
+        return PartOutcome(len(rows), failures, self._meter.take())
+
+    def _put(self, uri: str, data: bytes) -> None:
+        with self._meter.timed("publish_seconds"):
+            self._settings.store.put(uri, data)
+        self._meter.add("bytes_written", len(data))
 
     def activity(self) -> Activity:
         """What it is doing."""

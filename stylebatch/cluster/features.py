@@ -8,16 +8,18 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from stylebatch.cluster.connecting import connected, one_line
+from stylebatch.cluster.connecting import connected, one_line, stopping_part_way
 from stylebatch.cluster.departures import Step
 from stylebatch.cluster.ending import Ending, noting_signals
-from stylebatch.cluster.feature_output import Failures, FeatureOutput
+from stylebatch.cluster.feature_events import part_dispatched, part_ended, worker_lost
+from stylebatch.cluster.feature_layout import FeatureLayout
+from stylebatch.cluster.feature_output import FeatureOutput, check_size, images_tally
 from stylebatch.cluster.feature_worker import FeatureWorker, FeatureWorkerSettings, PartTask
 from stylebatch.cluster.fleet import Fleet, has_died
 from stylebatch.cluster.members import Member
@@ -25,7 +27,10 @@ from stylebatch.cluster.options import DEFAULT_OPTIONS, RunOptions
 from stylebatch.cluster.plans import Resources, plan_run
 from stylebatch.cluster.progress import Observer, Progress
 from stylebatch.cluster.schedule import MOST_DEATHS, MOST_LOSSES
+from stylebatch.cluster.watching import WatchedRun, Watcher, Watchers, watching
 from stylebatch.errors import JobStoppedError, StylebatchError
+from stylebatch.job import TakenOutput, Tally, take_output
+from stylebatch.job.ledger import LEFTOVER_SECONDS
 from stylebatch.objectstore import ObjectStore, resolve_uri
 from stylebatch.pair.feature_request import FeatureRequest, FeatureSettings, default_images_per_part
 from stylebatch.pair.weight_files import locate_weights
@@ -35,8 +40,6 @@ from stylebatch.synthesis.families import file_sha256, known_family
 
 TICK = 0.5
 """Seconds between two looks at the workers when nothing ends."""
-MOST_EXAMPLES = 5
-"""Failures that are told in full."""
 
 
 @dataclass(frozen=True)
@@ -49,28 +52,6 @@ class WaitingPart:
     """Workers that died over it, and attempts that ended in an exception."""
     losses: int = 0
     """Workers that were lost while they had it, whatever happened."""
-
-
-@dataclass
-class FeatureTally:
-    """How the images of a request ended."""
-
-    total: int
-    """Images."""
-    measured: int = 0
-    """Images with features, of this run or an earlier one."""
-    new: int = 0
-    """Images that this run measured or failed to."""
-    failed: int = 0
-    """Images without."""
-    examples: Failures = field(default_factory=list)
-    """Some of them, each with the reason."""
-
-    def count(self, images: int, failures: Sequence[tuple[str, str]]) -> None:
-        """So many more images have ended."""
-        self.measured += images - len(failures)
-        self.failed += len(failures)
-        self.examples += failures[: MOST_EXAMPLES - len(self.examples)]
 
 
 def make_request(
@@ -107,7 +88,8 @@ def run_features(
     store: ObjectStore,
     options: RunOptions = DEFAULT_OPTIONS,
     observe: Observer = lambda progress: None,
-) -> FeatureTally:
+    watchers: Sequence[Watcher] = (),
+) -> Tally:
     """Measure a collection of images; parts that an earlier run has stored are not measured again.
 
     SIGTERM and Ctrl-C end it: the first time running parts may finish, the second time it ends at once.
@@ -117,47 +99,67 @@ def run_features(
         store: Where images and output are.
         options: How.
         observe: Called about twice a second.
+        watchers: Who is told besides, and of every event.
 
     Returns:
         How every image ended.
 
     Raises:
-        JobError: The output belongs to another request, or would be too large for one file.
+        JobError: The output belongs to another request, another driver works on it, or it would be too large
+            for one file.
         ClusterError: Ray or its workers do not start.
         JobStoppedError: The run was asked to end, or met something that every further part would meet.
         KeyboardInterrupt: It was asked twice, or before it had begun.
     """
-    output, tally = FeatureOutput(request, store), FeatureTally(len(request.images))
-    if output.is_published():
-        tally.count(tally.total, output.published_failures())
-        output.remove_parts()  # of a run that ended before it had
-        return tally
-    output.claim()
-    there = output.there()
-    tally.count(sum(len(request.part_images(part)) for part in there), output.failures(there))
-    if missing := sorted(set(request.parts) - set(there)):
-        tasks = [PartTask(part, output.part(part), request.part_images(part)) for part in missing]
-        _measure(request, store, tasks, tally, options, observe)
+    check_size(request)
+    taken = take_output(store, FeatureLayout(request.output), LEFTOVER_SECONDS)
     try:
-        output.publish()
-    except StylebatchError as error:
-        raise JobStoppedError(str(error)) from error
-    return tally
+        output = FeatureOutput(request, taken.store)
+        tally, missing = output.open()
+        with watching(_watched(request, taken, tally), options, observe, watchers) as told:
+            if missing:
+                _measure(request, missing, taken, tally, options, told)
+            _publish(output, taken, tally)
+        output.remove_parts()
+        return tally
+    finally:
+        taken.lease.release()
+
+
+def _watched(request: FeatureRequest, taken: TakenOutput, tally: Tally) -> WatchedRun:
+    layout = FeatureLayout(request.output)
+    return WatchedRun(
+        output=layout.output,
+        manifest=None,
+        rows=len(request.images),
+        progress=layout.progress,
+        store=taken.store,
+        lease=taken.lease,
+        tally=tally,
+    )
 
 
 def _measure(
     request: FeatureRequest,
-    store: ObjectStore,
-    tasks: Sequence[PartTask],
-    tally: FeatureTally,
+    parts: Sequence[int],
+    taken: TakenOutput,
+    tally: Tally,
     options: RunOptions,
-    observe: Observer,
+    watchers: Watchers,
 ) -> None:
     ending = Ending()
     # In this order, because ray.init replaces the handler of SIGTERM.
     with connected(options.address) as resources, noting_signals(ending):
-        fleet = _make_fleet(request, store, options, resources)
-        _Run(fleet, tasks, tally, options, observe, ending).to_the_end()
+        fleet = _make_fleet(request, taken.store, options, resources)
+        _Run(request, parts, fleet, taken, tally, options, watchers, ending).to_the_end()
+
+
+def _publish(output: FeatureOutput, taken: TakenOutput, tally: Tally) -> None:
+    try:
+        taken.lease.check()
+        output.publish(tally)
+    except StylebatchError as error:
+        raise JobStoppedError(str(error)) from error
 
 
 def _make_fleet(
@@ -176,43 +178,48 @@ def _make_fleet(
     return Fleet(plan, settings, options.stall_timeout, FeatureWorker)
 
 
+def _task(request: FeatureRequest, part: int) -> PartTask:
+    layout = FeatureLayout(request.output)
+    return PartTask(part, layout.part(part), part * request.images_per_part, request.part_images(part))
+
+
 class _Run:
     """One run over the parts that are missing, on a fleet of workers."""
 
     def __init__(
         self,
+        request: FeatureRequest,
+        parts: Sequence[int],
         fleet: Fleet[WaitingPart],
-        tasks: Sequence[PartTask],
-        tally: FeatureTally,
+        taken: TakenOutput,
+        tally: Tally,
         options: RunOptions,
-        observe: Observer,
+        watchers: Watchers,
         ending: Ending,
     ) -> None:
+        self._total = len(request.images)
         self._fleet = fleet
-        self._waiting = deque(WaitingPart(task) for task in tasks)
+        self._waiting = deque(WaitingPart(_task(request, part)) for part in parts)
+        self._lease = taken.lease
         self._tally = tally
         self._options = options
-        self._observe = observe
+        self._observe = watchers.observe
+        self._tell = watchers.tell
         self._ending = ending
-        self._notices: list[str] = []
+        self._notices = taken.notices
         self._started: float | None = None
 
     def to_the_end(self) -> None:
         """Work until every part is stored."""
-        try:
+        with stopping_part_way(lambda: self._started is not None):
             while left := len(self._waiting) + len(self._fleet.owners):
                 if self._ending.reason:
                     self._wind_down()
+                self._lease.check()
                 self._fleet.poll()
                 self._fleet.scale(left)
                 self._dispatch()
                 self._attend()
-        except RayError as error:
-            raise JobStoppedError(f"Ray failed: {one_line(error)}") from error
-        except StylebatchError as error:
-            if self._started is None or isinstance(error, JobStoppedError):
-                raise
-            raise JobStoppedError(str(error)) from error
 
     def _attend(self) -> None:
         """Look after what is under way."""
@@ -232,10 +239,10 @@ class _Run:
         """
         deadline = time.monotonic() + self._options.grace
         while self._fleet.owners and time.monotonic() < deadline:
+            self._lease.check()
             self._attend()
-        ended = self._tally.measured + self._tally.failed
         raise JobStoppedError(
-            f"stopped by {self._ending.reason}: {ended} of {self._tally.total} images have ended; "
+            f"stopped by {self._ending.reason}: {self._tally.ended} of {self._total} images have ended; "
             "the others are measured by the same command"
         )
 
@@ -243,7 +250,9 @@ class _Run:
         for member in self._fleet.members:
             if member.takes_work and not member.batches and self._waiting:
                 self._started = self._started or time.monotonic()
-                member.give([self._waiting.popleft()], time.monotonic())
+                part = self._waiting.popleft()
+                member.give([part], time.monotonic())
+                self._tell(part_dispatched(member.progress, part.task))
 
     def _collect(self) -> None:
         owners = self._fleet.owners
@@ -263,9 +272,10 @@ class _Run:
         except RayError as error:
             self._replace(member, has_died(member, error), one_line(error))
         else:
-            member.take_back(reference, time.monotonic())
-            self._tally.count(outcome.images, outcome.failures)
-            self._tally.new += outcome.images
+            (part,), _ = member.take_back(reference, time.monotonic())
+            self._tally.add(images_tally(outcome.images, outcome.failures, is_new=True))
+            for event in part_ended(part.task, outcome, part.losses + 1):
+                self._tell(event)
 
     def _crash(self, part: WaitingPart, cause: BaseException) -> None:
         """An attempt ended in an exception that is no single image's."""
@@ -284,6 +294,7 @@ class _Run:
         self._notices.append(
             f"a worker on {member.info.host} (process {member.info.process}) is replaced: {reason}"
         )
+        self._tell_lost(member, lost, reason)
         for part in lost:
             self._again(part, has_died, reason)
 
@@ -294,6 +305,10 @@ class _Run:
         self._waiting.extend(taken)
         if taken:
             self._notices.append("a machine leaves the cluster: the part of a worker there waits for another")
+        self._tell_lost(member, taken, "its machine leaves the cluster")
+
+    def _tell_lost(self, member: Member[WaitingPart], lost: Sequence[WaitingPart], reason: str) -> None:
+        self._tell(worker_lost(member.progress, [part.task for part in lost], reason))
 
     def _again(self, part: WaitingPart, is_charged: bool, reason: str) -> None:
         """Let a part wait for another attempt, unless it has had its share of them.
@@ -316,10 +331,10 @@ class _Run:
         self._fleet.notices.clear()
         self._observe(
             Progress(
-                total=tally.total,
-                ok=tally.measured,
+                total=self._total,
+                ok=tally.ok,
                 failed=tally.failed,
-                new=tally.new,
+                new=tally.ended - tally.skipped,
                 seconds=0.0 if self._started is None else time.monotonic() - self._started,
                 workers=tuple(member.progress for member in self._fleet.shown),
                 notices=notices,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import stylebatch
@@ -11,7 +11,8 @@ from stylebatch.cluster.heartbeat import Heartbeat
 from stylebatch.cluster.metrics import Metrics
 from stylebatch.cluster.options import RunOptions
 from stylebatch.cluster.progress import Observer, Progress
-from stylebatch.job import Job, OpenedOutput
+from stylebatch.job import Job, Lease, OpenedOutput, Tally
+from stylebatch.objectstore import ObjectStore
 
 
 class Watcher(Protocol):
@@ -69,25 +70,57 @@ class Watchers:
         return [complaint for watcher in self._watchers for complaint in watcher.observe(progress)]
 
 
+@dataclass(frozen=True)
+class WatchedRun:
+    """What is told of a run at its start, and where it tells how it goes."""
+
+    output: str
+    """Canonical URI."""
+    manifest: str | None
+    """Canonical URI; None where features are measured."""
+    rows: int
+    """Pairs of the manifest, or images."""
+    progress: str
+    """URI of ``progress.json``."""
+    store: ObjectStore
+    """Where that is."""
+    lease: Lease
+    """On the output; held."""
+    tally: Tally
+    """How the rows end; others count in it."""
+
+
+def watched_job(job: Job, opened: OpenedOutput) -> WatchedRun:
+    """A run of a job."""
+    return WatchedRun(
+        output=job.output,
+        manifest=job.manifest.uri,
+        rows=job.manifest.num_rows,
+        progress=job.layout.progress,
+        store=opened.store,
+        lease=opened.lease,
+        tally=opened.tally,
+    )
+
+
 @contextmanager
 def watching(
-    job: Job, opened: OpenedOutput, options: RunOptions, user: Observer, others: Sequence[Watcher]
+    run: WatchedRun, options: RunOptions, user: Observer, others: Sequence[Watcher]
 ) -> Iterator[Watchers]:
     """Have a run watched from its start to its end, however it ends.
 
     Args:
-        job: What is done.
-        opened: Its output; the lease is held.
+        run: Which.
         options: Whether there are metrics.
         user: Who started it.
         others: Who watches besides.
     """
-    tally, rows = opened.tally, job.manifest.num_rows
-    heartbeat = Heartbeat(opened.store, job.layout.progress, opened.lease, tally)
-    counting = [Metrics(job.output)] if options.has_metrics else []
-    start = Progress(rows, tally.ok, tally.failed, 0, 0.0, ())
+    tally = run.tally
+    heartbeat = Heartbeat(run.store, run.progress, run.lease, tally)
+    counting = [Metrics(run.output)] if options.has_metrics else []
+    start = Progress(run.rows, tally.ok, tally.failed, 0, 0.0, ())
     watchers = Watchers(user, [heartbeat, *counting, *others], start)
-    watchers.tell(_started(job, opened))
+    watchers.tell(_started(run))
     try:
         yield watchers
     except BaseException as error:
@@ -96,13 +129,13 @@ def watching(
     watchers.end(RunEnded(tally.ok, tally.failed))
 
 
-def _started(job: Job, opened: OpenedOutput) -> RunStarted:
+def _started(run: WatchedRun) -> RunStarted:
     return RunStarted(
-        output=job.output,
-        manifest=job.manifest.uri,
-        rows=job.manifest.num_rows,
-        ended=opened.tally.ended,
-        holder=opened.lease.holder.holder,
+        output=run.output,
+        manifest=run.manifest,
+        rows=run.rows,
+        ended=run.tally.ended,
+        holder=run.lease.holder.holder,
         stylebatch_version=stylebatch.__version__,
     )
 

@@ -5,7 +5,7 @@ from stylebatch.job.history import committed_row
 from stylebatch.job.identity import DEFAULT_UNIT_SIZE, Job
 from stylebatch.job.lease import Lease
 from stylebatch.job.merging import Merging, merge_at_end, merge_output
-from stylebatch.job.opening import OpenedOutput, open_output
+from stylebatch.job.opening import OpenedOutput, TakenOutput, open_output, take_output
 from stylebatch.job.pending import pending_tasks
 from stylebatch.job.publishing import publish_part, publish_success, store_failure
 from stylebatch.job.shapes import READERS, RunPlan, ShapeReader, batch_group, plan_run
@@ -19,6 +19,7 @@ __all__ = [
     "OpenedOutput",
     "RunPlan",
     "ShapeReader",
+    "TakenOutput",
     "Tally",
     "UnitBook",
     "batch_group",
@@ -31,4 +32,5 @@ __all__ = [
     "publish_part",
     "publish_success",
     "store_failure",
+    "take_output",
 ]

@@ -17,11 +17,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Self
+from typing import Protocol, Self
 
 from stylebatch.errors import LeaseError, NotFoundError, StorageError
 from stylebatch.job.processes import has_died, process_mark
-from stylebatch.layout import Layout
 from stylebatch.objectstore import ObjectStore, parent_uri
 
 LEASE_SECONDS = 60.0
@@ -133,6 +132,15 @@ def look_at_lease(store: ObjectStore, uri: str) -> FoundLease | None:
     return None
 
 
+class Leased(Protocol):
+    """The places of an output that one driver at a time works on."""
+
+    @property
+    def lease(self) -> str:
+        """Where it says who does."""
+        ...
+
+
 class Lease:
     """The right to work on an output, kept by a thread that renews it. Made by :meth:`take`."""
 
@@ -151,12 +159,12 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     @classmethod
-    def take(cls, store: ObjectStore, layout: Layout, machine: Machine | None = None) -> "Lease":
+    def take(cls, store: ObjectStore, places: Leased, machine: Machine | None = None) -> "Lease":
         """Take the lease on an output and keep it until :meth:`release`.
 
         Args:
             store: Where the output is.
-            layout: The output.
+            places: The output's.
             machine: Who takes it; None is this process.
 
         Raises:
@@ -165,11 +173,11 @@ class Lease:
         machine = machine or Machine.here()
         holder, started = machine.new_holder(), machine.clock()
         try:
-            version = _take(store, layout.lease, holder, machine)
+            version = _take(store, places.lease, holder, machine)
         except StorageError:
-            _forget(store, layout.lease, holder)
+            _forget(store, places.lease, holder)
             raise
-        lease = cls(store, layout.lease, holder, version, started, machine)
+        lease = cls(store, places.lease, holder, version, started, machine)
         lease._start()
         return lease
 

@@ -6,14 +6,28 @@ from dataclasses import dataclass, field, replace
 from stylebatch.job.book import Tally
 from stylebatch.job.generations import finish_switch, merged_tally
 from stylebatch.job.identity import Job, claim_output
-from stylebatch.job.lease import Lease
+from stylebatch.job.lease import Lease, Leased
 from stylebatch.job.ledger import DRIVER_LEFTOVER_SECONDS, Ledger, read_ledger, sweep, sweep_leftovers, tidy
 from stylebatch.job.parallel import in_threads
 from stylebatch.job.parts import part_tally
 from stylebatch.job.reopening import reopen_failed
 from stylebatch.job.restarting import start_over
 from stylebatch.job.unmerging import check_generation, reopen_merged
-from stylebatch.objectstore import ObjectStore
+from stylebatch.objectstore import ObjectStore, parent_uri
+
+
+@dataclass(frozen=True)
+class TakenOutput:
+    """An output that no other driver works on."""
+
+    lease: Lease
+    """To be checked before anything is published, and released at the end."""
+    store: ObjectStore
+    """To be used from here on: it knows whether the storage has conditional puts."""
+    is_conditional: bool
+    """Whether it has."""
+    notices: list[str]
+    """What the user should be told."""
 
 
 @dataclass(frozen=True)
@@ -56,30 +70,51 @@ def open_output(
         LeaseError: Another driver works there.
         JobError: The output belongs to another job, is of another format, or is damaged.
     """
-    notices = []
-    is_conditional = store.has_conditional_puts(job.output)
-    if not is_conditional:
-        store = store.unconditional()
-        notices.append(
-            f"the storage of {job.output} has no conditional puts, so nothing is atomic there: of two "
-            "attempts at a pair the last one stays, and two drivers may not notice each other; "
-            "do not run two at once"
-        )
-    lease = Lease.take(store, job.layout)
+    taken = take_output(store, job.layout, DRIVER_LEFTOVER_SECONDS)
     try:
-        notices += sweep(store, [job.output], DRIVER_LEFTOVER_SECONDS)
-        opened = replace(_claim(job, store, lease, notices, restart), is_conditional=is_conditional)
+        opened = _claim(job, taken, restart)
         return opened if opened.is_new else _look_over(job, opened, retry_failed)
     except BaseException:
-        lease.release()
+        taken.lease.release()
         raise
 
 
-def _claim(job: Job, store: ObjectStore, lease: Lease, notices: list[str], restart: bool) -> OpenedOutput:
+def take_output(store: ObjectStore, places: Leased, leftover_seconds: float) -> TakenOutput:
+    """Take the lease on an output, and find out what its storage can do.
+
+    Args:
+        store: Where the output is.
+        places: Where the lease stands.
+        leftover_seconds: What interrupted puts have left in its folder is removed when it is so old.
+
+    Raises:
+        LeaseError: Another driver works there.
+    """
+    notices, folder = [], parent_uri(places.lease)
+    is_conditional = store.has_conditional_puts(folder)
+    if not is_conditional:
+        store = store.unconditional()
+        notices.append(
+            f"the storage of {folder} has no conditional puts, so nothing is atomic there: of two "
+            "attempts at a pair the last one stays, and two drivers may not notice each other; "
+            "do not run two at once"
+        )
+    lease = Lease.take(store, places)
+    try:
+        notices += sweep(store, [folder], leftover_seconds)
+    except BaseException:
+        lease.release()
+        raise
+    return TakenOutput(lease, store, is_conditional, notices)
+
+
+def _claim(job: Job, taken: TakenOutput, restart: bool) -> OpenedOutput:
     if restart:
-        notices += start_over(job, store, lease.check)
-    is_new = restart or claim_output(job, store)
-    return OpenedOutput(lease, store, is_new, notices=notices)
+        taken.notices.extend(start_over(job, taken.store, taken.lease.check))
+    is_new = restart or claim_output(job, taken.store)
+    return OpenedOutput(
+        taken.lease, taken.store, is_new, notices=taken.notices, is_conditional=taken.is_conditional
+    )
 
 
 def _look_over(job: Job, opened: OpenedOutput, retry_failed: bool) -> OpenedOutput:

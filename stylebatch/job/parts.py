@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from stylebatch.errors import JobError
 from stylebatch.job.book import Tally
 from stylebatch.job.identity import Job
-from stylebatch.layout import FORMAT_VERSION, Layout
+from stylebatch.layout import FORMAT_VERSION, Layout, part_name, part_number
 from stylebatch.objectstore import ObjectFile, ObjectStore, join_uri
 from stylebatch.results import RESULT_SCHEMA
 
@@ -65,12 +65,12 @@ def reopened_summary(job: Job, store: ObjectStore, unit: int) -> dict[str, dict[
 
 def reopened_part(layout: Layout, unit: int) -> str:
     """Where the part of a unit stands while its failed rows run again."""
-    return join_uri(layout.reopened, layout.part(unit).removeprefix(layout.results + "/"))
+    return join_uri(layout.reopened, part_name(unit))
 
 
 def reopened_unit(layout: Layout, uri: str) -> int | None:
     """The unit of such a part; None for anything else."""
-    return layout.part_unit(join_uri(layout.results, uri.removeprefix(layout.reopened + "/")))
+    return part_number(uri.removeprefix(layout.reopened + "/"))
 
 
 def _open(job: Job, store: ObjectStore, uri: str, unit: int) -> pq.ParquetFile:

@@ -5,10 +5,10 @@ last heard of, by the storage's clock; ``progress.json``, what it told last.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from stylebatch.errors import JobError, NotFoundError
 from stylebatch.job.bulletin import (
@@ -23,7 +23,7 @@ from stylebatch.job.bulletin import (
     short,
 )
 from stylebatch.job.identity import read_identity
-from stylebatch.job.lease import LEASE_SECONDS, FoundLease, Holder, Machine, look_at_lease
+from stylebatch.job.lease import LEASE_SECONDS, FoundLease, Holder, Leased, Machine, look_at_lease
 from stylebatch.layout import Layout
 from stylebatch.objectstore import ObjectStore
 
@@ -96,6 +96,8 @@ class Status:
     """What the driver last told its user."""
     remarks: tuple[str, ...] = ()
     """What to know about these facts themselves."""
+    counted: str = "pair"
+    """What is counted: ``pair``, or ``image`` where features are measured."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -120,45 +122,111 @@ class Found:
     """Rows of published units; counted where nothing else tells."""
     success: Mapping[str, Any] | None
     """``_SUCCESS``; empty if it cannot be read."""
+    counted: str = "pair"
+    """What a row is."""
 
 
-def read_status(store: ObjectStore, output: str, machine: Machine | None = None) -> Status:
-    """How the job of an output stands.
+class Places(Leased, Protocol):
+    """Where an output says how its run stands."""
+
+    @property
+    def output(self) -> str:
+        """Canonical URI."""
+        ...
+
+    @property
+    def progress(self) -> str:
+        """What its driver told last."""
+        ...
+
+    @property
+    def success(self) -> str:
+        """That it is finished, with counts."""
+        ...
+
+    @property
+    def results(self) -> str:
+        """The folder of its parts."""
+        ...
+
+    def part_unit(self, uri: str) -> int | None:
+        """The unit of a part's URI; None for anything else."""
+        ...
+
+
+Find = Callable[[ObjectStore, str], Found | None]
+"""What the output at a canonical URI says of its run; None: it is no output of this kind."""
+
+
+def read_status(
+    store: ObjectStore, output: str, machine: Machine | None = None, finders: Sequence[Find] | None = None
+) -> Status:
+    """How the run of an output stands.
 
     Args:
         store: Where the output is; nothing is changed there.
-        output: Canonical folder URI.
+        output: Canonical URI.
         machine: Who asks; it knows which processes of its own have died. None is this one.
+        finders: Of what kinds the output may be; None: a job's.
 
     Raises:
-        JobError: There is no job, or it is of another format.
+        JobError: There is no run, or it is of another format.
         StorageError: The storage cannot be read.
     """
-    layout = Layout(output)
-    identity, lease = read_identity(store, layout), look_at_lease(store, layout.lease)
-    if identity is None and lease is None:
-        raise JobError(f"{output} is not the output of a run: it holds no job.json; check the location")
-    bulletin, told_seconds = _read_bulletin(store, layout)
-    success = _read_success(store, layout)  # after the others, as it is written last
-    if lease is None and success is None:
-        lease = look_at_lease(store, layout.lease)  # of a driver that has begun meanwhile
-    is_told = success is not None or isinstance(bulletin, Bulletin)
-    published = 0 if is_told or identity is None else _published_rows(store, layout, identity)
-    found = Found(output, identity, lease, bulletin, told_seconds, published, success)
+    looks = (find(store, output) for find in finders or (find_job,))
+    found = next((found for found in looks if found is not None), None)
+    if found is None:
+        raise JobError(
+            f"{output} is not the output of a run: it holds no job.json, and no features; check the location"
+        )
     return judge(found, machine or Machine.here())
 
 
-def _read_bulletin(store: ObjectStore, layout: Layout) -> tuple[Bulletin | Foreign | None, float | None]:
+def find_job(store: ObjectStore, output: str) -> Found | None:
+    """What the output of a job says of its run; None if there is no job.
+
+    Raises:
+        JobError: It is of another format.
+        StorageError: The storage cannot be read.
+    """
+    layout = Layout(output)
+    return look(store, layout, read_identity(store, layout))
+
+
+def look(
+    store: ObjectStore, places: Places, identity: Mapping[str, Any] | None, counted: str = "pair"
+) -> Found | None:
+    """What an output says of its run; None if nobody has begun one.
+
+    Args:
+        store: Where the output is.
+        places: Where it says that.
+        identity: Has its ``rows`` and ``unit_size``; None if nothing says what it is.
+        counted: What a row is.
+    """
+    lease = look_at_lease(store, places.lease)
+    if identity is None and lease is None:
+        return None
+    bulletin, told_seconds = _read_bulletin(store, places)
+    success = _read_success(store, places)  # after the others, as it is written last
+    if lease is None and success is None:
+        lease = look_at_lease(store, places.lease)  # of a driver that has begun meanwhile
+    is_told = success is not None or isinstance(bulletin, Bulletin)
+    published = 0 if is_told or identity is None else _published_rows(store, places, identity)
+    return Found(places.output, identity, lease, bulletin, told_seconds, published, success, counted)
+
+
+def _read_bulletin(store: ObjectStore, places: Places) -> tuple[Bulletin | Foreign | None, float | None]:
     try:
-        age = store.age(layout.progress)
-        return decode_bulletin(store.get_range(layout.progress, 0, MOST_BYTES)), age
+        age = store.age(places.progress)
+        return decode_bulletin(store.get_range(places.progress, 0, MOST_BYTES)), age
     except NotFoundError:
         return None, None
 
 
-def _read_success(store: ObjectStore, layout: Layout) -> dict[str, Any] | None:
+def _read_success(store: ObjectStore, places: Places) -> dict[str, Any] | None:
     try:
-        told = json.loads(store.get_range(layout.success, 0, MOST_BYTES))
+        told = json.loads(store.get_range(places.success, 0, MOST_BYTES))
     except NotFoundError:
         return None
     except (ValueError, RecursionError):
@@ -166,12 +234,12 @@ def _read_success(store: ObjectStore, layout: Layout) -> dict[str, Any] | None:
     return told if isinstance(told, dict) else {}
 
 
-def _published_rows(store: ObjectStore, layout: Layout, identity: Mapping[str, Any]) -> int:
+def _published_rows(store: ObjectStore, places: Places, identity: Mapping[str, Any]) -> int:
     """Rows of the units that have a part."""
     rows, size = identity.get("rows"), identity.get("unit_size")
     if not isinstance(rows, int) or not isinstance(size, int):
         return 0  # of an output that is being emptied
-    units = (layout.part_unit(stored.uri) for stored in store.list(layout.results))
+    units = (places.part_unit(stored.uri) for stored in store.list(places.results))
     return sum(max(0, min(size, rows - unit * size)) for unit in units if unit is not None)
 
 
@@ -200,6 +268,7 @@ def judge(found: Found, machine: Machine) -> Status:
         failures=bulletin.failures if bulletin else (),
         notices=bulletin.notices if bulletin else (),
         remarks=tuple(_remarks(found, state, is_current)),
+        counted=found.counted,
     )
     return _with_pace(status, bulletin) if bulletin and is_current else status
 

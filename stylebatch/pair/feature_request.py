@@ -196,7 +196,7 @@ class FeatureRequest:
     @property
     def is_one_file(self) -> bool:
         """Whether the parts are put together at the end; a folder holds them as they are."""
-        return self.output.lower().endswith(".parquet")
+        return names_one_file(self.output)
 
     def identity(self) -> dict[str, Any]:
         """What decides the table: another value of any of these would make another one."""
@@ -210,6 +210,11 @@ class FeatureRequest:
             "weights_family": self.weights_family,
             "images_per_part": self.images_per_part,
         }
+
+
+def names_one_file(output: str) -> bool:
+    """Whether an output with this name is one file; any other is a folder of parts."""
+    return output.lower().endswith(".parquet")
 
 
 def default_images_per_part(settings: FeatureSettings) -> int:

@@ -33,6 +33,7 @@ from stylebatch.pair.feature_request import (
 )
 from stylebatch.pair.loading import Loader, SizedSource
 from stylebatch.pair.memory import check_measuring_fits, free_unused, is_out_of_memory
+from stylebatch.pair.meter import Meter, MeteredStore
 from stylebatch.pair.monitor import Monitor
 from stylebatch.pair.networks import load_network
 from stylebatch.pair.sparse_projection import SparseProjection
@@ -155,6 +156,7 @@ class FeatureMeasurer:
         max_pixels: Of an image; a larger one is refused before it is decoded.
         most: The most images in one forward pass; None decides by size.
         monitor: Is told of everything that is done.
+        meter: Adds up what it spends.
 
     Raises:
         WeightsError: The weights are missing or wrong.
@@ -169,11 +171,14 @@ class FeatureMeasurer:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         most: int | None = None,
         monitor: Monitor | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._settings = settings
         self._threads = threads
         self._most = most
         self._monitor = monitor or Monitor()
+        self._meter = meter or Meter()
+        store = MeteredStore(store, self._meter)
         self._loader = Loader(store, 0, max_pixels)
         self._network = load_network(settings.recipe, store, device, settings.recipe.deepest_layer)
         self._projections = GramProjections(settings)
@@ -213,7 +218,8 @@ class FeatureMeasurer:
     def _load(self, uri: str) -> _Image:
         pair = Pair(pair_id="image", row=0, content=uri, styles=(), recipe=self._settings.recipe)
         try:
-            image = _Image(uri, self._loader.load(pair).content)
+            with self._meter.timed("fetch_seconds"):
+                image = _Image(uri, self._loader.load(pair).content)
         except StylebatchError as error:
             if error.can_retry or isinstance(error, CredentialsError | StorageFullError):
                 raise
@@ -247,10 +253,11 @@ class FeatureMeasurer:
         height, width = sources[0].pixels.shape[1:]
         check_measuring_fits(self._settings.measured_layers, width, height, self._network.device)
         images = torch.stack([source.pixels for source in sources])
-        columns = {
-            column: self._projections(column, values.cpu().numpy())
-            for column, values in measure(self._network, images, self._settings)
-        }
+        with self._meter.timed("synthesize_seconds"):
+            columns = {
+                column: self._projections(column, values.cpu().numpy())
+                for column, values in measure(self._network, images, self._settings)
+            }
         return [
             {
                 "image": image.uri,

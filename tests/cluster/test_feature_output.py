@@ -1,6 +1,7 @@
 """Whose parts an output holds, and the table that they become."""
 
 import dataclasses
+import json
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from inmemory import MemoryStore
 
-from stylebatch.cluster.feature_output import FeatureOutput
+from stylebatch.cluster.feature_layout import FeatureLayout
+from stylebatch.cluster.feature_output import FeatureOutput, check_size, images_tally
 from stylebatch.errors import JobError
 from stylebatch.objectstore import ObjectFile
 from stylebatch.pair.feature_request import FeatureRequest, FeatureSettings
@@ -16,6 +18,7 @@ from stylebatch.pair.feature_table import encode_rows
 
 SETTINGS = FeatureSettings(layers=("conv1_1",), content_layers=("conv1_1",), size=32, project=8)
 IMAGES = ("/in/a.png", "/in/b.png", "/in/c.png")
+BROKEN = ("/in/b.png", "it is empty")
 REQUEST = FeatureRequest(SETTINGS, IMAGES, "/out/f.parquet", "ab" * 32, "caffe", images_per_part=2)
 FOLDER = dataclasses.replace(REQUEST, output="/out/features")
 
@@ -39,7 +42,7 @@ def fill(request: FeatureRequest, store: MemoryStore) -> FeatureOutput:
             }
             for image in request.part_images(part)
         ]
-        store.put(output.part(part), encode_rows(rows, output.schema))
+        store.put(FeatureLayout(request.output).part(part), encode_rows(rows, output.schema))
     return output
 
 
@@ -58,23 +61,38 @@ def test_a_file_is_made_of_its_parts_which_go() -> None:
     }
     assert not output.is_published()
     assert output.there() == [0, 1]
-    assert output.failures([0, 1]) == [("/in/b.png", "it is empty")]
-    output.publish()
+    tally, missing = output.open()
+    assert (tally, missing) == (images_tally(3, [BROKEN], is_new=False), [])
+    output.publish(tally)
+    output.remove_parts()
     assert set(store.objects) == {"/out/f.parquet"}
     assert output.is_published()
-    assert output.published_failures() == [("/in/b.png", "it is empty")]
+    assert output.open() == (tally, [])
+    output.publish(tally)
     table = pq.read_table(ObjectFile(store, "/out/f.parquet"))
     assert tuple(table["image"].to_pylist()) == IMAGES
 
 
-def test_a_folder_stays_as_it_is() -> None:
+def test_a_folder_stays_and_says_that_it_is_complete() -> None:
     store = MemoryStore()
     output = fill(FOLDER, store)
     before = dict(store.objects)
-    output.publish()
+    tally, _ = output.open()
+    output.publish(tally)
+    output.remove_parts()
+    counts = store.objects.pop("/out/features/_SUCCESS")
+    assert json.loads(counts) == {"rows": 3, "ok": 2, "failed": 1}
     assert store.objects == before
-    assert "/out/features/part-000001.parquet" in before
     assert not output.is_published()
+
+
+def test_a_folder_that_lacks_a_part_does_not_say_so_any_more() -> None:
+    store = MemoryStore()
+    output = fill(FOLDER, store)
+    output.publish(output.open()[0])
+    store.delete(FeatureLayout(FOLDER.output).part(0))
+    assert output.open() == (images_tally(1, [], is_new=False), [0])
+    assert "/out/features/_SUCCESS" not in store.objects
 
 
 def test_the_same_request_goes_on() -> None:
@@ -105,7 +123,8 @@ def test_another_request_is_refused(request_: FeatureRequest, lines: list[str], 
     store = MemoryStore()
     output = fill(REQUEST, store)
     if is_finished:
-        output.publish()
+        output.publish(output.open()[0])
+        output.remove_parts()
     other, before = FeatureOutput(request_, store), dict(store.objects)
     look = other.is_published if is_finished else other.claim
     with pytest.raises(JobError, match=r"^/out/f\.parquet holds other features than these") as raised:
@@ -147,5 +166,5 @@ def test_a_table_too_large_for_one_file_is_refused_with_both_numbers() -> None:
         with_settings(REQUEST, layers=("conv5_1",), project=None), images=("/in/a.png",) * 5000
     )
     with pytest.raises(JobError, match=r"of 5000 images take 2\.63 GB \(projected\), .* at most 2\.15 GB"):
-        FeatureOutput(many, MemoryStore())
-    FeatureOutput(dataclasses.replace(many, output="/out/folder"), MemoryStore())
+        check_size(many)
+    check_size(dataclasses.replace(many, output="/out/folder"))

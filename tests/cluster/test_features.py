@@ -13,10 +13,13 @@ import pytest
 from faultstore import FaultStore, Misbehaviour, Trap, tries
 from inmemory import picture_bytes
 
-from stylebatch.cluster.features import FeatureTally, make_request, run_features
+from stylebatch.cluster.feature_output import NOT_MEASURED
+from stylebatch.cluster.feature_status import find_features
+from stylebatch.cluster.features import make_request, run_features
 from stylebatch.cluster.options import RunOptions
 from stylebatch.cluster.progress import Progress
 from stylebatch.errors import JobError, JobStoppedError, WeightsError
+from stylebatch.job.status import State, read_status
 from stylebatch.pair.feature_request import FeatureRequest, FeatureSettings
 from stylebatch.pair.features import FeatureMeasurer
 from stylebatch.storage import UriStore
@@ -76,9 +79,10 @@ def test_three_images_of_which_one_is_broken(
 
     tally = run_features(request, UriStore(), on_cluster, seen.append)
 
-    assert (tally.total, tally.measured, tally.failed, tally.new) == (3, 2, 1, 3)
-    ((image, error),) = tally.examples
-    assert image == f"{tmp_path}/{NAMES[1]}"
+    assert (tally.ok, tally.failed, tally.skipped) == (2, 1, 0)
+    (example,) = tally.error_examples[NOT_MEASURED]
+    image, error = f"{tmp_path}/{NAMES[1]}", example.partition(": ")[2]
+    assert example == f"{image}: {error}"
     assert "truncated" in error
     assert (seen[-1].ok, seen[-1].failed, seen[-1].total) == (2, 1, 3)
     assert files(tmp_path) == {"f.parquet"}
@@ -92,7 +96,7 @@ def test_three_images_of_which_one_is_broken(
             assert np.allclose(found[column], wanted[column], rtol=1e-4), column
 
     again = run_features(request, UriStore(), NOWHERE)  # it is there already
-    assert again == FeatureTally(3, measured=2, failed=1, examples=tally.examples)
+    assert again == dataclasses.replace(tally, skipped=3)
     with pytest.raises(JobError, match="size is 32 there and 64 here"):
         run_features(make(size=64), UriStore(), NOWHERE)
 
@@ -115,25 +119,30 @@ def test_an_image_that_kills_workers_stops_the_run_which_can_go_on(
     assert len(set(tries(trap))) == len(tries(trap)) == 3
     assert len([notice for notice in notices if "is replaced" in notice]) >= 2
     folder = tmp_path / "folder"
-    assert files(folder) == {"_request.json", "part-000000.parquet", "part-000002.parquet"}
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    parts = {"part-000000.parquet", "part-000002.parquet"}
+    assert files(folder) == {"_request.json", "_progress.json", *parts}
+    before = {name: (folder / name).stat().st_mtime_ns for name in parts}
+    stopped = read_status(UriStore(), str(folder), finders=(find_features,))
+    assert (stopped.state, stopped.ended, stopped.rows) == (State.STOPPED, 2, 3)
+    assert stopped.reason.startswith("part 1 (1 images,")
 
     with pytest.raises(JobError, match=r"layers is \['conv1_1', 'conv2_1'\] there and \['conv1_1'\] here"):
         run_features(make("folder", layers=("conv1_1",)), UriStore(), NOWHERE)
     tally = run_features(request, UriStore(), on_cluster)
 
-    assert (tally.measured, tally.failed, tally.new) == (3, 0, 1)
-    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert {name: after[name] for name in before} == before
+    assert (tally.ok, tally.failed, tally.skipped) == (3, 0, 2)
+    assert {name: (folder / name).stat().st_mtime_ns for name in parts} == before
     assert all(row["error"] is None for row in rows_of(str(folder)))
-    assert run_features(request, UriStore(), NOWHERE).measured == 3
+    assert run_features(request, UriStore(), NOWHERE).ok == 3
+    finished = read_status(UriStore(), str(folder), finders=(find_features,))
+    assert (finished.state, finished.ok, finished.failed) == (State.FINISHED, 3, 0)
 
 
 def test_a_part_is_tried_again(on_cluster: RunOptions, make: MakeRequest, tmp_path: Path) -> None:
     request = make()
     trap = Trap(NAMES[2], Misbehaviour.ERROR, f"{tmp_path}/tries", times=2)
     tally = run_features(request, FaultStore(trap), on_cluster)
-    assert (tally.measured, tally.failed) == (3, 0)
+    assert (tally.ok, tally.failed) == (3, 0)
     assert len(tries(trap)) == 3
     assert len(set(tries(trap))) == 1  # the worker goes on
     rows_of(request.output)
@@ -152,7 +161,7 @@ def test_a_run_that_is_ended_goes_on(on_cluster: RunOptions, make: MakeRequest, 
     with pytest.raises(JobStoppedError, match=r"^stopped by SIGTERM: 1 of 3 images have ended"):
         run_features(request, FaultStore(trap), dataclasses.replace(on_cluster, grace=0.5), end)
     tally = run_features(request, UriStore(), on_cluster)
-    assert (tally.measured, tally.new) == (3, 2)
+    assert (tally.ok, tally.skipped) == (3, 1)
 
 
 def test_weights_of_no_known_family_are_refused(make: MakeRequest, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from stylebatch.cluster.events import Event, Notice, RunEnded, RunStarted, RunSt
 from stylebatch.cluster.metrics import MEASURES
 from stylebatch.cluster.options import RunOptions
 from stylebatch.cluster.progress import Progress
-from stylebatch.cluster.watching import watching
+from stylebatch.cluster.watching import watched_job, watching
 from stylebatch.errors import JobStoppedError, LeaseError, StorageFullError
 from stylebatch.job import Job, OpenedOutput, open_output
 from stylebatch.job.status import State, Status, read_status
@@ -68,7 +68,7 @@ def status_of(job: Job, opened: OpenedOutput) -> Status:
 def test_a_run_begins_and_ends(opened: tuple[Job, OpenedOutput]) -> None:
     job, output = opened
     witness = Witness()
-    with watching(job, output, OPTIONS, lambda progress: None, [witness]) as watchers:
+    with watching(watched_job(job, output), OPTIONS, lambda progress: None, [witness]) as watchers:
         watchers.tell(Notice("half way"))
         output.tally.ok = 2
     started, notice, ended = witness.events
@@ -93,7 +93,7 @@ def test_a_run_that_stops_says_why(
     witness = Witness()
     with (
         pytest.raises(type(error)),
-        watching(job, output, OPTIONS, lambda progress: None, [witness]),
+        watching(watched_job(job, output), OPTIONS, lambda progress: None, [witness]),
     ):
         raise error
     assert witness.events[-1] == RunStopped(reason, 1, 0)
@@ -106,7 +106,7 @@ def test_who_lost_the_lease_leaves_what_the_next_one_told(opened: tuple[Job, Ope
     store: Any = output.store
 
     def be_robbed() -> None:
-        with watching(job, output, OPTIONS, lambda progress: None, []):
+        with watching(watched_job(job, output), OPTIONS, lambda progress: None, []):
             store.delete(job.layout.lease)
             output.lease.renew()
             store.put(job.layout.progress, b"the next driver's")
@@ -123,7 +123,9 @@ def test_what_a_watcher_says_of_itself_reaches_the_user_and_the_others(
     job, output = opened
     witness, seen = Witness(), list[str]()
     watchers = [witness, Witness("the log is full")]
-    with watching(job, output, OPTIONS, lambda progress: seen.extend(progress.notices), watchers) as told:
+    with watching(
+        watched_job(job, output), OPTIONS, lambda progress: seen.extend(progress.notices), watchers
+    ) as told:
         for notices in (("first",), ("second",), ()):
             told.observe(Progress(2, 1, 0, 0, 0.0, (), notices))
     assert seen == witness.notices == ["first", "the log is full", "second"]
@@ -135,7 +137,7 @@ def test_what_is_said_at_the_very_end_reaches_the_user(opened: tuple[Job, Opened
     for method in ("put_if_absent", "put_if_version"):
         store.errors[method, job.layout.progress] = StorageFullError("no room is left")
     seen: list[str] = []
-    with watching(job, output, OPTIONS, lambda progress: seen.extend(progress.notices), []):
+    with watching(watched_job(job, output), OPTIONS, lambda progress: seen.extend(progress.notices), []):
         pass
     assert len(seen) == 1
     assert seen[0].startswith("progress.json cannot be written")
