@@ -81,6 +81,7 @@ def products_with(matrices: Tensor, rows: int | None = None) -> Products:
 def _suits_grouping(matrices: Tensor) -> bool:
     return (
         matrices.dtype == torch.float32
+        and bool(torch.backends.mkldnn.enabled)
         and _pack is not None
         and _convolve is not None
         and torch.backends.cpu.get_cpu_capability() in CAPABILITIES

@@ -63,3 +63,10 @@ def test_the_faster_library_is_there_on_the_processors_that_most_people_have(mat
 
 def test_double_precision_is_left_to_the_other(matrices: Tensor) -> None:
     assert isinstance(products_with(matrices.double()), BatchedProducts)
+
+
+def test_a_library_that_is_switched_off_is_not_used(
+    matrices: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert isinstance(products_with(matrices), BatchedProducts)
