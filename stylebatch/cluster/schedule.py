@@ -267,6 +267,27 @@ def is_poison(candidate: Candidate) -> bool:
     return candidate.deaths >= MOST_DEATHS or candidate.losses >= MOST_LOSSES
 
 
+def may_lose(candidate: Candidate, workers: int) -> bool:
+    """Whether a pair may have so many workers at a time: no more than would give it up if all were lost."""
+    return candidate.deaths + workers <= MOST_DEATHS and candidate.losses + workers <= MOST_LOSSES
+
+
+def known_by_both(candidate: Candidate, other: Candidate) -> Candidate:
+    """A pair that two workers had, as the first has it, with all that it is charged with by either.
+
+    What a pair is charged with only grows, so the more that one of them knows is the truth.
+    """
+    attempt = max(candidate.task.attempt, other.task.attempt)
+    return replace(
+        candidate,
+        task=replace(candidate.task, attempt=attempt),
+        is_suspect=candidate.is_suspect or other.is_suspect,
+        retries=max(candidate.retries, other.retries),
+        deaths=max(candidate.deaths, other.deaths),
+        losses=max(candidate.losses, other.losses),
+    )
+
+
 def _again(candidate: Candidate) -> Candidate:
     task = replace(candidate.task, attempt=candidate.task.attempt + 1, has_checkpoint=True)
     return replace(candidate, task=task, passed_over=0)
