@@ -21,6 +21,7 @@ from typing import Any
 from simulation import Plan, Report, SimulatedWorker
 
 from stylebatch.cluster.schedule import (
+    MOST_RETRIES,
     STYLES_HELD,
     Backlog,
     Candidate,
@@ -181,7 +182,7 @@ class Cluster:
         def settle(moment: float) -> None:
             self._timed(self._backlog.forget, worker.number)
             for candidate in after_loss([*map(self._second_runs.known, lost)], has_died):
-                self._lost_again(candidate)
+                self._wait(candidate)
             self._dispatch(moment)
 
         self._after_driver(now, len(lost), settle)
@@ -206,17 +207,16 @@ class Cluster:
         row = candidate.task.pair.row
         if self._second_runs.is_won(row):
             return
-        has_failed = candidate.retries < 2 and self._dice.random() < self._plan.failures
-        if not self._second_runs.decides(row, has_picture=not has_failed):
-            return
-        if has_failed:
-            self._timed(self._backlog.add, retried(self._second_runs.known(candidate)))
-        else:
+        candidate = self._second_runs.known(candidate)
+        if candidate.retries < MOST_RETRIES and self._dice.random() < self._plan.failures:
+            self._wait(retried(candidate))
+        elif self._second_runs.decides(row, has_picture=True):
             self._ended.add(row)
 
-    def _lost_again(self, candidate: Candidate) -> None:
-        if not self._second_runs.decides_lost(candidate):
-            return  # the other run goes on, or has won
+    def _wait(self, candidate: Candidate) -> None:
+        """A run has come to nothing: the pair waits for another, is given up, or has another under way."""
+        if not self._second_runs.needs_another(candidate):
+            return
         if is_poison(candidate):
             self._given_up += 1
             self._ended.add(candidate.task.pair.row)
@@ -302,7 +302,7 @@ class Cluster:
                         tuple(batch),
                         now - worker.busy[-1][0],
                         is_waiting=position > 0,
-                        is_suspect=self._second_runs.known(batch[0]).is_suspect,
+                        is_repeated=self._second_runs.known(batch[0]).is_repeated,
                     )
 
     def _timed(self, call: Callable[..., Any], *arguments: Any) -> Any:

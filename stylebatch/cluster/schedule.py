@@ -55,6 +55,11 @@ class Candidate:
         """What makes a worker a good choice: the style images that it has targets of."""
         return self.task.pair.styles
 
+    @property
+    def is_repeated(self) -> bool:
+        """Whether an attempt at it has come to nothing in this run, so that it begins anew."""
+        return self.is_suspect or self.retries > 0 or self.losses > 0
+
 
 Key = tuple[str, Hashable]
 """Names a line of waiting candidates."""

@@ -61,8 +61,8 @@ class HeldBatch:
     """Whether the worker has another batch before it."""
     is_leaving: bool = False
     """Whether the worker's machine is about to leave."""
-    is_suspect: bool = False
-    """Whether it is a pair that lost a worker, and so begins when the others have been at theirs for long."""
+    is_repeated: bool = False
+    """Whether an attempt at it came to nothing, so that it begins anew when others are about to end."""
 
 
 def worth_a_second_run(batches: Iterable[HeldBatch], median: float | None) -> list[Hashable]:
@@ -83,8 +83,8 @@ def worth_a_second_run(batches: Iterable[HeldBatch], median: float | None) -> li
 def may_end_last(batches: Iterable[HeldBatch], median: float | None) -> list[Hashable]:
     """Batches that are not late and may end last, as far as anybody can know, the most likely first.
 
-    A pair that lost a worker begins anew; what waits behind something else has yet to begin; of the others,
-    that which was begun last is the last to end, unless it is late.
+    A pair that was lost or has failed begins anew; what waits behind something else has yet to begin; of the
+    others, that which was begun last is the last to end, unless it is late.
 
     Args:
         batches: That may be run a second time.
@@ -96,7 +96,7 @@ def may_end_last(batches: Iterable[HeldBatch], median: float | None) -> list[Has
     if median is None or median < LEAST_SECONDS:
         return []
     last = [batch for batch in batches if not _is_late(batch, median) and _is_young(batch, median)]
-    last.sort(key=lambda batch: (not batch.is_suspect, not batch.is_waiting, batch.seconds))
+    last.sort(key=lambda batch: (not batch.is_repeated, not batch.is_waiting, batch.seconds))
     return [batch.key for batch in last]
 
 
@@ -125,15 +125,15 @@ def _is_late(batch: HeldBatch, median: float | None) -> bool:
 
 def _is_young(batch: HeldBatch, median: float) -> bool:
     """Whether it has been under way for long enough that workers are idle to spare, or has yet to begin."""
-    return batch.is_suspect or batch.is_waiting or batch.seconds >= YOUNG * median
+    return batch.is_repeated or batch.is_waiting or batch.seconds >= YOUNG * median
 
 
 class SecondRuns:
     """Which pairs run twice, and which of the two runs decides.
 
     The first picture does. A failure or a lost worker decides only if no other run of the pair is under way,
-    so neither a worker that dies over a second run nor an error that only its machine has becomes of the
-    pair. Where both runs come to nothing, each worker that was lost is charged to it.
+    so a worker that dies over one run, or an error that only its machine has, does not matter where the other
+    run makes the picture. Where that comes to nothing too, the pair is charged with both.
     """
 
     def __init__(self) -> None:
@@ -176,7 +176,7 @@ class SecondRuns:
         return candidate if other is None else known_by_both(candidate, other)
 
     def decides(self, row: int, has_picture: bool) -> bool:
-        """A run of a pair comes back: whether what becomes of the pair is decided by that.
+        """A run of a pair comes back, with its picture or for good: whether that decides what becomes of it.
 
         Args:
             row: The pair's row.
@@ -187,11 +187,12 @@ class SecondRuns:
             self._has_failed.add(row)
         return is_decided
 
-    def decides_lost(self, candidate: Candidate) -> bool:
-        """A run of a pair is lost with its worker: whether what becomes of the pair is decided by that.
+    def needs_another(self, candidate: Candidate) -> bool:
+        """A run of a pair was lost, or has met what may go away: whether the pair needs another attempt.
 
         Args:
-            candidate: The pair, charged with the loss; what it was charged with is known from now on.
+            candidate: The pair for that attempt, charged with what has happened. If another run of it is
+                under way, that goes on instead, and is charged with it if it comes to nothing as well.
         """
         row = candidate.task.pair.row
         is_decided = self._ends(row, has_picture=False)

@@ -74,7 +74,7 @@ class Tail:
                         now - member.began,
                         is_waiting=position > 0,
                         is_leaving=member.leaves is not None,
-                        is_suspect=self._second_runs.known(batch[0]).is_suspect,
+                        is_repeated=self._second_runs.known(batch[0]).is_repeated,
                     )
 
     def _repeat(self, owner: Member[Candidate], reference: Any, other: Member[Candidate]) -> None:

@@ -213,6 +213,16 @@ class TestSecondRuns:
         (again,) = desk.waiting()
         assert (again.deaths, again.losses, again.retries, again.is_suspect) == (1, 1, 1, True)
 
+    def test_errors_that_may_go_away_are_counted_over_both(self, desk: Desk, twice: Candidate) -> None:
+        runs, failures = desk.settlement.second_runs, 0
+        while not desk.book.tally.ended:
+            desk.settlement.outcomes([twice], [failed(twice.task, can_retry=True)])
+            failures += 1
+            if runs.may_begin([twice]):
+                runs.begin(0)
+            twice = next(iter(desk.waiting()), twice)
+        assert (failures, desk.book.tally.failed) == (4, 1)
+
     def test_a_pair_kills_three_workers_at_most(self, desk: Desk, make_candidate: Maker) -> None:
         """However many have it at a time."""
         runs, candidate, deaths = desk.settlement.second_runs, make_candidate(0), 0

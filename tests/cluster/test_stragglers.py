@@ -27,9 +27,9 @@ def held(
     seconds: float,
     is_waiting: bool = False,
     is_leaving: bool = False,
-    is_suspect: bool = False,
+    is_repeated: bool = False,
 ) -> HeldBatch:
-    return HeldBatch(key, seconds, is_waiting, is_leaving, is_suspect)
+    return HeldBatch(key, seconds, is_waiting, is_leaving, is_repeated)
 
 
 class TestDurations:
@@ -101,16 +101,16 @@ class TestWhatMayEndLast:
             held("old", 14),
             held("young", 6),
             held("behind something", 7, is_waiting=True),
-            held("begun anew", 0, is_suspect=True),
+            held("begun anew", 0, is_repeated=True),
             held("just begun", 1),
         ]
         assert may_end_last(batches, MEDIAN) == ["begun anew", "behind something", "young", "old"]
 
     def test_nothing_while_nobody_knows_how_long_batches_take(self) -> None:
-        assert may_end_last([held("a", 1e6), held("b", 0, is_suspect=True)], None) == []
+        assert may_end_last([held("a", 1e6), held("b", 0, is_repeated=True)], None) == []
 
     def test_nothing_that_takes_hardly_any_time(self) -> None:
-        batches = [held("a", LEAST_SECONDS / 2), held("b", 0, is_suspect=True)]
+        batches = [held("a", LEAST_SECONDS / 2), held("b", 0, is_repeated=True)]
         assert may_end_last(batches, LEAST_SECONDS - 0.01) == []
         assert may_end_last(batches, LEAST_SECONDS) == ["b", "a"]
 
@@ -182,7 +182,7 @@ class TestWhichMayBegin:
         assert not runs.may_begin([make_candidate(7)])
 
     def test_but_one_that_has_lost_a_worker(self, runs: SecondRuns, make_candidate: Maker) -> None:
-        runs.decides_lost(make_candidate(7, losses=1))
+        runs.needs_another(make_candidate(7, losses=1))
         assert runs.may_begin([make_candidate(7)])
         runs.begin(7)
         assert not runs.may_begin([make_candidate(7)])
@@ -195,7 +195,7 @@ class TestWhichMayBegin:
         ]
 
     def test_what_the_other_run_has_cost_counts(self, runs: SecondRuns, make_candidate: Maker) -> None:
-        runs.decides_lost(make_candidate(7, deaths=2, is_suspect=True))
+        runs.needs_another(make_candidate(7, deaths=2, is_suspect=True))
         assert not runs.may_begin([make_candidate(7)])
 
     def test_suspects_are_not_together(self, make_candidate: Maker) -> None:
@@ -208,26 +208,26 @@ class TestLostRuns:
     """A pair that two workers have, who die."""
 
     def test_one_death_waits_for_the_other_run(self, runs: SecondRuns, make_candidate: Maker) -> None:
-        assert not runs.decides_lost(make_candidate(7, deaths=1))
+        assert not runs.needs_another(make_candidate(7, deaths=1))
         assert runs.decides(7, has_picture=True)
 
     def test_the_last_one_decides(self, runs: SecondRuns, make_candidate: Maker) -> None:
         lost = make_candidate(7, deaths=1)
-        assert [runs.decides_lost(lost) for _ in range(2)] == [False, True]
+        assert [runs.needs_another(lost) for _ in range(2)] == [False, True]
 
     def test_of_a_pair_that_runs_once_it_decides_at_once(self, make_candidate: Maker) -> None:
-        assert SecondRuns().decides_lost(make_candidate(7, deaths=1))
+        assert SecondRuns().needs_another(make_candidate(7, deaths=1))
 
     def test_no_loss_counts_after_the_picture(self, runs: SecondRuns, make_candidate: Maker) -> None:
         runs.decides(7, has_picture=True)
-        assert not runs.decides_lost(make_candidate(7, deaths=1))
+        assert not runs.needs_another(make_candidate(7, deaths=1))
 
     def test_what_it_has_cost_is_known_of_the_other_run(
         self, runs: SecondRuns, make_candidate: Maker
     ) -> None:
         other = make_candidate(7, "/s.png", deaths=1, losses=3)
         assert runs.known(other) == other
-        runs.decides_lost(make_candidate(7, deaths=2, losses=2, is_suspect=True, attempt=3))
+        runs.needs_another(make_candidate(7, deaths=2, losses=2, is_suspect=True, attempt=3))
         known = runs.known(other)
         assert (known.deaths, known.losses, known.is_suspect, known.task.attempt) == (2, 3, True, 3)
         assert known.styles == other.styles
