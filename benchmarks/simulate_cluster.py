@@ -6,21 +6,36 @@ What is simulated, and what is real, is said in :mod:`simulated_cluster`.
 """
 
 import argparse
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from simulated_cluster import Cluster, Plan
+from simulated_cluster import Cluster
+from simulation import Plan
+
+SEEDS = 10
+"""Simulations from which the row ``idle`` is made: the tail is made by the few pairs that end last."""
 
 
 def idle_and_tail(plan: Plan) -> str:
-    """How workers spend their time, with the slowest pairs run twice and not."""
-    twice, once = Cluster(plan).run(), Cluster(replace(plan, runs_slowest_twice=False)).run()
+    """How workers spend their time, with the pairs that may end last run twice and not."""
+    plans = [replace(plan, seed=plan.seed + number) for number in range(SEEDS)]
+    once = [Cluster(replace(one, runs_slowest_twice=False)).run().tail_medians for one in plans]
+    reports = [Cluster(one).run() for one in plans]
     return (
-        f"idle {twice.idle_share:.1%} before the tail, tail {twice.tail_medians:.1f} medians "
-        f"({once.tail_medians:.1f} if no pair is run twice); {twice.pairs} pairs ended once each, "
-        f"{twice.given_up} given up, {twice.attempts - twice.pairs} attempts lost or run twice; "
-        f"the driver was busy {twice.driver_share:.0%} of the time"
+        f"with {SEEDS} seeds: idle {_spread([100 * report.idle_share for report in reports])} % before the "
+        f"tail; tail {_spread([report.tail_medians for report in reports])} medians "
+        f"({_spread(once)} if no pair is run twice); "
+        f"{_spread([report.second_runs for report in reports])} second runs, "
+        f"{_spread([100 * report.twice_share for report in reports])} % of all computing was of no use "
+        f"because of them; {plan.pairs} pairs each, {sum(report.given_up for report in reports)} given up; "
+        f"the driver was busy {reports[0].driver_share:.0%} of the time"
     )
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def policy_time(plan: Plan) -> str:

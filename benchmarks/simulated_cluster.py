@@ -15,12 +15,13 @@ import itertools
 import math
 import random
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
+from simulation import Plan, Report, SimulatedWorker
+
 from stylebatch.cluster.schedule import (
+    MOST_RETRIES,
     STYLES_HELD,
     Backlog,
     Candidate,
@@ -31,7 +32,14 @@ from stylebatch.cluster.schedule import (
     moved,
     retried,
 )
-from stylebatch.cluster.stragglers import Durations, HeldBatch, worth_a_second_run
+from stylebatch.cluster.stragglers import (
+    Durations,
+    HeldBatch,
+    SecondRuns,
+    may_end_last,
+    spared_runs,
+    worth_a_second_run,
+)
 from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe
 from stylebatch.work import Task
@@ -39,100 +47,6 @@ from stylebatch.work import Task
 RECIPE = Recipe()
 TICK = 0.5
 """Seconds between two looks of the driver at its workers when nothing ends."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is simulated."""
-
-    workers: int = 1000
-    """At the start."""
-    pairs: int = 60_000
-    """Rows of the manifest."""
-    styles: int = 50
-    """Style images, in random order."""
-    largest_batch: int = 1
-    """Pairs in a batch, all of one shape."""
-    median_seconds: float = 5.0
-    """Of synthesizing a pair."""
-    spread: float = 0.3
-    """Standard deviation of the logarithm of that; 0.3: one pair in 40 takes longer than 1.8 medians."""
-    fetch_seconds: float = 0.25
-    """From a worker's being given a batch to its images being there."""
-    driver_seconds: float = 0.001
-    """That the driver needs for each pair that has ended."""
-    deaths: float = 0.01
-    """Share of batches over which the worker's process dies."""
-    failures: float = 0.002
-    """Share of pairs that fail and are tried again."""
-    leaving_every: float = 10.0
-    """Seconds, on average, between two machines that leave, and between two that join."""
-    start_seconds: float = 20.0
-    """From a worker's place to its being ready."""
-    runs_slowest_twice: bool = True
-    """Whether idle workers, when nothing waits any more, run what others are late with."""
-    seed: int = 0
-
-
-@dataclass
-class SimulatedWorker:
-    """A worker, and how it spends its time."""
-
-    number: int
-    ready_at: float
-    batches: deque[list[Candidate]] = field(default_factory=deque)
-    """The running one first."""
-    fetched_at: deque[float] = field(default_factory=deque)
-    """When the images of each are there."""
-    known: int = 0
-    """Batches that the driver takes it to have: also those that have ended, until it has seen to them."""
-    busy: list[tuple[float, float]] = field(default_factory=list)
-    """From when to when it computed."""
-    gone_at: float = math.inf
-    styles: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
-    """Whose targets it has, those used last at the end."""
-
-    def busy_until(self, stop: float) -> float:
-        """Seconds of computing before a moment."""
-        return sum(max(0.0, min(end, stop) - start) for start, end in self.busy)
-
-    def up_until(self, stop: float) -> float:
-        """Seconds of being ready before a moment."""
-        return max(0.0, min(self.gone_at, stop) - self.ready_at)
-
-
-@dataclass(frozen=True)
-class Report:
-    """What came out."""
-
-    pairs: int
-    """That have ended, each once."""
-    idle_share: float
-    """Of all workers' time, from being ready to the beginning of the tail."""
-    tail_medians: float
-    """From the first moment at which a worker finds nothing that waits, to the last end, in medians."""
-    given_up: int
-    """Pairs that were given up: none should be, for nobody is to blame here."""
-    attempts: int
-    """Batches times their pairs, with those that were lost or run twice."""
-    hits: int
-    """Style targets that the worker had."""
-    misses: int
-    """That it had to measure."""
-    policy_seconds: float
-    """Of this machine's time, in the policy's code, for each pair."""
-    driver_share: float
-    """Of the simulated time during which the driver had something to do, before the tail."""
-    seconds: float
-    """Simulated."""
-
-
-@dataclass(frozen=True)
-class HeldKey:
-    """What a held batch is known by."""
-
-    candidates: tuple[Candidate, ...]
-    """Its pairs."""
 
 
 class Cluster:
@@ -156,7 +70,9 @@ class Cluster:
         self._hits = self._misses = 0
         self._tail_from: float | None = None
         self._last_end = 0.0
-        self._twice: set[int] = set()
+        self._second_runs = SecondRuns()
+        self._begun = 0
+        self._twice_seconds = 0.0
         self._durations = Durations()
         self._looks_again = 0.0
         self._policy_ns = 0
@@ -237,8 +153,11 @@ class Cluster:
         def settle(moment: float) -> None:
             worker.known -= 1
             self._durations.add(seconds)
+            self._twice_seconds += seconds if self._is_won(batch) else 0.0
             for candidate in batch:
                 self._settle(candidate)
+            if any(self._second_runs.is_won(candidate.task.pair.row) for candidate in batch):
+                self._end_losers(moment)
             self._dispatch(moment)
 
         self._after_driver(now, len(batch), settle)
@@ -257,19 +176,23 @@ class Cluster:
         self._start_worker(now, self._plan.start_seconds)
 
     def _lose(self, worker: SimulatedWorker, now: float, has_died: bool) -> None:
-        del self._workers[worker.number]
-        worker.gone_at = now
-        if worker.busy and worker.busy[-1][1] > now:
-            worker.busy[-1] = (min(now, worker.busy[-1][0]), now)
+        self._remove(worker, now)
         lost = [candidate for batch in worker.batches for candidate in batch]
 
         def settle(moment: float) -> None:
             self._timed(self._backlog.forget, worker.number)
-            for candidate in after_loss(lost, has_died):
-                self._lost_again(candidate)
+            for candidate in after_loss([*map(self._second_runs.known, lost)], has_died):
+                self._wait(candidate)
             self._dispatch(moment)
 
         self._after_driver(now, len(lost), settle)
+
+    def _remove(self, worker: SimulatedWorker, now: float) -> None:
+        """A worker is gone, whatever it was at."""
+        del self._workers[worker.number]
+        worker.gone_at = now
+        if worker.busy and worker.busy[-1][1] > now:
+            worker.busy[-1] = (min(now, worker.busy[-1][0]), now)
 
     # What the driver does
 
@@ -281,22 +204,36 @@ class Cluster:
         self._at(self._free_at, then)
 
     def _settle(self, candidate: Candidate) -> None:
-        if candidate.task.pair.row in self._ended:
-            return
-        if candidate.retries < 2 and self._dice.random() < self._plan.failures:
-            self._timed(self._backlog.add, retried(candidate))
-        else:
-            self._ended.add(candidate.task.pair.row)
-
-    def _lost_again(self, candidate: Candidate) -> None:
         row = candidate.task.pair.row
-        if row in self._ended or row in self._twice:
-            self._twice.discard(row)  # the other attempt goes on
-        elif is_poison(candidate):
-            self._given_up += 1
+        if self._second_runs.is_won(row):
+            return
+        candidate = self._second_runs.known(candidate)
+        if candidate.retries < MOST_RETRIES and self._dice.random() < self._plan.failures:
+            self._wait(retried(candidate))
+        elif self._second_runs.decides(row, has_picture=True):
             self._ended.add(row)
+
+    def _wait(self, candidate: Candidate) -> None:
+        """A run has come to nothing: the pair waits for another, is given up, or has another under way."""
+        if not self._second_runs.needs_another(candidate):
+            return
+        if is_poison(candidate):
+            self._given_up += 1
+            self._ended.add(candidate.task.pair.row)
         else:
             self._timed(self._backlog.add, candidate)
+
+    def _is_won(self, batch: list[Candidate]) -> bool:
+        return all(self._second_runs.is_won(candidate.task.pair.row) for candidate in batch)
+
+    def _end_losers(self, now: float) -> None:
+        """As the driver does it: a worker whose pairs have their pictures from others is ended."""
+        for worker in [*self._workers.values()]:
+            if worker.batches and all(map(self._is_won, worker.batches)):
+                self._remove(worker, now)
+                self._backlog.forget(worker.number)
+                start, end = worker.busy[-1]
+                self._twice_seconds += end - start
 
     def _refill(self) -> None:
         room = look_ahead_depth(len(self._workers)) - len(self._backlog)
@@ -312,9 +249,10 @@ class Cluster:
         left = [worker for worker in idle if not self._give(worker, now)]
         if left and self._is_exhausted and not self._backlog:
             self._end_early(left, now)
-        for worker in [worker for worker in self._workers.values() if worker.known == 1]:
-            if self._may_have_another(worker):
-                self._give(worker, now)
+        if not self._is_exhausted or len(self._backlog):
+            for worker in [worker for worker in self._workers.values() if worker.known == 1]:
+                if self._may_have_another(worker):
+                    self._give(worker, now)
 
     def _may_have_another(self, worker: SimulatedWorker) -> bool:
         has_suspect = any(candidate.is_suspect for batch in worker.batches for candidate in batch)
@@ -334,25 +272,38 @@ class Cluster:
             self._begin(worker, now)
 
     def _end_early(self, idle: list[SimulatedWorker], now: float) -> None:
-        """Nothing waits any more for some idle workers: they run what others are late with a second time."""
+        """Nothing waits any more for some idle workers: they run a second time what may end last."""
         self._tail_from = self._tail_from or now
         if not self._plan.runs_slowest_twice:
             return
-        late = worth_a_second_run(self._held(now), self._durations.median)
-        for batch, worker in zip(late, idle, strict=False):
-            assert isinstance(batch, HeldKey)
-            self._twice.update(candidate.task.pair.row for candidate in batch.candidates)
-            self._hand(worker, [moved(candidate) for candidate in batch.candidates], now)
+        held, median, workers = [*self._held(now)], self._durations.median, iter(idle)
+        for batch, worker in zip(worth_a_second_run(held, median), workers, strict=False):
+            self._repeat(batch, worker, now)
+        spared = spared_runs(self._durations.ended, self._begun)
+        for batch, worker in zip(may_end_last(held, median)[:spared], workers, strict=False):
+            self._repeat(batch, worker, now)
         if now >= self._looks_again:
             self._looks_again = now + TICK
             self._at(self._looks_again, self._dispatch)
+
+    def _repeat(self, batch: Any, worker: SimulatedWorker, now: float) -> None:
+        again = [moved(self._second_runs.known(candidate)) for candidate in batch]
+        for candidate in again:
+            self._second_runs.begin(candidate.task.pair.row)
+        self._begun += 1
+        self._hand(worker, again, now)
 
     def _held(self, now: float) -> Iterator[HeldBatch]:
         """The batches that may be run a second time."""
         for worker in self._workers.values():
             for position, batch in enumerate(worker.batches):
-                if not any(one.is_suspect or one.task.pair.row in self._twice for one in batch):
-                    yield HeldBatch(HeldKey(tuple(batch)), now - worker.busy[-1][0], position > 0)
+                if self._second_runs.may_begin(batch):
+                    yield HeldBatch(
+                        tuple(batch),
+                        now - worker.busy[-1][0],
+                        is_waiting=position > 0,
+                        is_repeated=self._second_runs.known(batch[0]).is_repeated,
+                    )
 
     def _timed(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Call the policy, and note how long it takes on this machine."""
@@ -371,6 +322,8 @@ class Cluster:
             tail_medians=(self._last_end - stop) / self._plan.median_seconds,
             given_up=self._given_up,
             attempts=self._attempts,
+            second_runs=self._begun,
+            twice_share=self._twice_seconds / sum(worker.busy_until(math.inf) for worker in self._all),
             hits=self._hits,
             misses=self._misses,
             policy_seconds=self._policy_ns / 1e9 / self._plan.pairs,

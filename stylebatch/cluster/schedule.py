@@ -55,6 +55,11 @@ class Candidate:
         """What makes a worker a good choice: the style images that it has targets of."""
         return self.task.pair.styles
 
+    @property
+    def is_repeated(self) -> bool:
+        """Whether an attempt at it has come to nothing in this run, so that it begins anew."""
+        return self.is_suspect or self.retries > 0 or self.losses > 0
+
 
 Key = tuple[str, Hashable]
 """Names a line of waiting candidates."""
@@ -265,6 +270,27 @@ def after_loss(lost: list[Candidate], has_died: bool) -> Iterator[Candidate]:
 def is_poison(candidate: Candidate) -> bool:
     """Whether so many workers were lost over a pair that it is given up."""
     return candidate.deaths >= MOST_DEATHS or candidate.losses >= MOST_LOSSES
+
+
+def may_lose(candidate: Candidate, workers: int) -> bool:
+    """Whether a pair may have so many workers at a time: no more than would give it up if all were lost."""
+    return candidate.deaths + workers <= MOST_DEATHS and candidate.losses + workers <= MOST_LOSSES
+
+
+def known_by_both(candidate: Candidate, other: Candidate) -> Candidate:
+    """A pair that two workers had, as the first has it, with all that it is charged with by either.
+
+    What a pair is charged with only grows, so the more that one of them knows is the truth.
+    """
+    attempt = max(candidate.task.attempt, other.task.attempt)
+    return replace(
+        candidate,
+        task=replace(candidate.task, attempt=attempt),
+        is_suspect=candidate.is_suspect or other.is_suspect,
+        retries=max(candidate.retries, other.retries),
+        deaths=max(candidate.deaths, other.deaths),
+        losses=max(candidate.losses, other.losses),
+    )
 
 
 def _again(candidate: Candidate) -> Candidate:

@@ -48,18 +48,22 @@ class Settlement:
         for outcome in outcomes:
             self.notices += outcome.notices
             if not self.second_runs.is_won(outcome.task.pair.row):
-                self._settle(candidates[outcome.task.pair.row], outcome)
+                candidate = candidates[outcome.task.pair.row]
+                self._settle(self.second_runs.known(candidate), outcome)
 
     def _settle(self, candidate: Candidate, outcome: Outcome) -> None:
         row = outcome.row or self._committed_row(outcome.task)
         if outcome.stops_job:
             raise JobError(f"{outcome.task.pair.pair_id}: {row['error']}")
-        if not self._decides(candidate, has_picture=row["status"] == "ok"):
-            return
         if should_retry(candidate, outcome):
-            self._backlog.add(retried(candidate))
-        else:
+            self._wait(retried(candidate))
+        elif self._decides(candidate, has_picture=row["status"] == "ok"):
             self._end(outcome.task, row)
+
+    def _wait(self, candidate: Candidate) -> None:
+        """Let a pair wait for another attempt, unless another run of it is under way."""
+        if self.second_runs.needs_another(candidate):
+            self._backlog.add(candidate)
 
     def _decides(self, candidate: Candidate, has_picture: bool = False) -> bool:
         return self.second_runs.decides(candidate.task.pair.row, has_picture)
@@ -76,7 +80,7 @@ class Settlement:
             if not self._decides(candidate):
                 continue
             if len(batch) > 1:
-                self._backlog.add(isolated(candidate))
+                self._backlog.add(isolated(self.second_runs.known(candidate)))
                 continue
             task = candidate.task
             message = str(cause) or "no more is known"
@@ -84,8 +88,8 @@ class Settlement:
 
     def loss(self, lost: list[Candidate], has_died: bool, reason: str) -> None:
         """A worker died or hung with the pairs that it had, or was lost with its machine."""
-        for candidate in after_loss(lost, has_died):
-            if not self._decides(candidate):
+        for candidate in after_loss([*map(self.second_runs.known, lost)], has_died):
+            if not self.second_runs.needs_another(candidate):
                 continue
             if is_poison(candidate):
                 self._give_up(candidate, reason)
@@ -94,9 +98,8 @@ class Settlement:
 
     def hand_over(self, taken: Sequence[Candidate]) -> None:
         """A worker was let go because its machine leaves: what it had is charged with nothing."""
-        for candidate in taken:
-            if self._decides(candidate):
-                self._backlog.add(moved(candidate))
+        for candidate in map(self.second_runs.known, taken):
+            self._wait(moved(candidate))
 
     def _give_up(self, candidate: Candidate, reason: str) -> None:
         what = (

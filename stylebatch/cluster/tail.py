@@ -1,4 +1,4 @@
-"""Second runs of what is slow, by workers that have nothing else to do; the end of runs that lost."""
+"""Second runs of what is late or may end last, by idle workers; the end of runs that lost."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -8,11 +8,24 @@ from stylebatch.cluster.events import Tell, batch_dispatched
 from stylebatch.cluster.fleet import Fleet
 from stylebatch.cluster.members import Member
 from stylebatch.cluster.schedule import Candidate, moved
-from stylebatch.cluster.stragglers import Durations, HeldBatch, SecondRuns, worth_a_second_run
+from stylebatch.cluster.stragglers import (
+    Durations,
+    HeldBatch,
+    SecondRuns,
+    may_end_last,
+    spared_runs,
+    worth_a_second_run,
+)
+
+FORESIGHT = (
+    "idle workers run a second time what may end last, at most one batch for a hundred that have ended; "
+    "the first picture counts"
+)
+"""Said once in a run: there may be hundreds of them."""
 
 
 class Tail:
-    """Gives batches that workers have had for long to idle ones as well.
+    """Gives batches that workers have had for long, or that may end last, to idle ones as well.
 
     Args:
         fleet: The workers.
@@ -26,46 +39,64 @@ class Tail:
         self.durations = Durations()
         self._fleet = fleet
         self._second_runs = second_runs
+        self._begun = 0
+        self._has_said = False
         self._is_safe = is_safe
         self._tell = tell
 
     def repeat(self, ready: Sequence[Member[Candidate]]) -> None:
-        """Nothing waits any more: let idle workers run what is slow a second time.
+        """Nothing waits any more: let idle workers run what is late, or may end last, a second time.
 
         Args:
             ready: The workers that may be given something.
         """
-        idle = [member for member in ready if not member.batches]
-        if not idle or not self._is_safe:
+        members = [member for member in ready if not member.batches]
+        if not members or not self._is_safe:
             return
-        now, owners = time.monotonic(), self._fleet.owners
-        worth = worth_a_second_run(self._held(now), self.durations.median)
-        for reference, member in zip(worth, idle, strict=False):
-            self._repeat(owners[reference], reference, member, now)
+        owners, held, median = self._fleet.owners, [*self._held()], self.durations.median
+        idle = iter(members)
+        for reference, member in zip(worth_a_second_run(held, median), idle, strict=False):
+            self._say_late(owners[reference], reference, member)
+            self._repeat(owners[reference], reference, member)
+        spared = spared_runs(self.durations.ended, self._begun)
+        for reference, member in zip(may_end_last(held, median)[:spared], idle, strict=False):
+            self._say_foresight()
+            self._repeat(owners[reference], reference, member)
 
-    def _held(self, now: float) -> Iterator[HeldBatch]:
+    def _held(self) -> Iterator[HeldBatch]:
         """The batches that may be run a second time."""
+        now = time.monotonic()
         for member in self._fleet.members:
             for position, (reference, batch) in enumerate(member.batches.items()):
-                if all(self._may_be_repeated(candidate) for candidate in batch):
-                    is_leaving = member.leaves is not None
-                    yield HeldBatch(reference, now - member.began, position > 0, is_leaving)
+                if self._second_runs.may_begin(batch):
+                    yield HeldBatch(
+                        reference,
+                        now - member.began,
+                        is_waiting=position > 0,
+                        is_leaving=member.leaves is not None,
+                        is_repeated=self._second_runs.known(batch[0]).is_repeated,
+                    )
 
-    def _may_be_repeated(self, candidate: Candidate) -> bool:
-        return not candidate.is_suspect and not self._second_runs.was_begun(candidate.task.pair.row)
-
-    def _repeat(self, owner: Member[Candidate], reference: Any, other: Member[Candidate], now: float) -> None:
+    def _repeat(self, owner: Member[Candidate], reference: Any, other: Member[Candidate]) -> None:
         self._fleet.ask_for_checkpoint(owner)  # the other goes on from there, if it comes in time
-        batch = owner.batches[reference]
+        batch = [moved(self._second_runs.known(candidate)) for candidate in owner.batches[reference]]
         for candidate in batch:
             self._second_runs.begin(candidate.task.pair.row)
-        other.give([moved(candidate) for candidate in batch], now)
+        self._begun += 1
+        other.give(batch, time.monotonic())
         self._tell(batch_dispatched(other.progress, batch))
+
+    def _say_late(self, owner: Member[Candidate], reference: Any, other: Member[Candidate]) -> None:
         (host, process), (_, second) = owner.place, other.place
         self.notices.append(
-            f"{len(batch)} pairs that a worker on {host} (process {process}) has had for long run a second "
-            f"time (process {second}); the first picture counts"
+            f"{len(owner.batches[reference])} pairs that a worker on {host} (process {process}) has had for "
+            f"long run a second time (process {second}); the first picture counts"
         )
+
+    def _say_foresight(self) -> None:
+        if not self._has_said:
+            self.notices.append(FORESIGHT)
+        self._has_said = True
 
     def losers(self) -> list[Member[Candidate]]:
         """The workers all of whose pairs have their pictures from other workers."""

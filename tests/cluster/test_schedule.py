@@ -18,6 +18,8 @@ from stylebatch.cluster.schedule import (
     after_loss,
     is_poison,
     isolated,
+    known_by_both,
+    may_lose,
     retried,
     should_retry,
 )
@@ -256,6 +258,30 @@ class TestAfterLoss:
                 else:
                     backlog.add(candidate)
         assert (sorted(done), given_up, deaths) == ([0, 1, 2, 3, 4, 6, 7], [5], 4)
+
+
+class TestWhatIsKnownOfAPair:
+    @pytest.mark.parametrize(
+        ("deaths", "losses", "may"),
+        [(0, 0, True), (1, 1, True), (2, 2, False), (0, 8, True), (0, 9, False)],
+    )
+    def test_it_has_no_more_workers_than_it_may_still_lose(
+        self, make_candidate: Maker, deaths: int, losses: int, may: bool
+    ) -> None:
+        assert may_lose(make_candidate(0, deaths=deaths, losses=losses), 2) is may
+
+    @pytest.mark.parametrize("change", [{"is_suspect": True}, {"retries": 1}, {"losses": 1}])
+    def test_what_begins_anew(self, make_candidate: Maker, change: dict[str, int]) -> None:
+        assert make_candidate(0, **change).is_repeated
+        assert not make_candidate(0, attempt=2).is_repeated  # an earlier run of the job tried it
+
+    def test_the_more_that_either_knows_is_the_truth(self, make_candidate: Maker) -> None:
+        one = make_candidate(0, deaths=1, losses=1, retries=2, attempt=5, passed_over=3)
+        other = make_candidate(0, deaths=2, losses=2, is_suspect=True, attempt=3)
+        for known in (known_by_both(one, other), known_by_both(other, one)):
+            assert (known.deaths, known.losses, known.retries) == (2, 2, 2)
+            assert (known.is_suspect, known.task.attempt) == (True, 5)
+        assert known_by_both(one, one) == one
 
 
 class TestRetries:

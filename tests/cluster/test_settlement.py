@@ -189,16 +189,57 @@ class TestSecondRuns:
         assert (desk.book.tally.ok, desk.book.tally.failed) == (0, 1)
 
     @pytest.mark.parametrize("has_died", [False, True])
-    def test_a_worker_that_is_lost_over_one_run_is_not_charged(
+    def test_a_worker_that_is_lost_over_one_run_waits_for_the_other(
         self, desk: Desk, twice: Candidate, has_died: bool
     ) -> None:
         desk.settlement.loss([twice], has_died, "exit code 13")
         assert len(desk.backlog) == 0
-        desk.settlement.loss([twice], has_died, "exit code 13")
-        (again,) = desk.waiting()
-        assert (again.deaths, again.losses, again.task.attempt) == (has_died, 1, 2)
+        desk.settlement.outcomes([twice], [ok(twice.task)])
+        assert (desk.book.tally.ok, desk.book.tally.failed, len(desk.backlog)) == (1, 0, 0)
 
-    def test_nor_is_an_unexpected_exception(self, desk: Desk, twice: Candidate) -> None:
+    @pytest.mark.parametrize("has_died", [False, True])
+    def test_workers_that_are_lost_over_both_are_charged(
+        self, desk: Desk, twice: Candidate, has_died: bool
+    ) -> None:
+        for _ in range(2):
+            desk.settlement.loss([twice], has_died, "exit code 13")
+        (again,) = desk.waiting()
+        assert (again.deaths, again.losses, again.task.attempt) == (2 * has_died, 2, 3)
+        assert again.is_suspect is has_died
+
+    def test_so_is_one_where_the_other_run_has_failed(self, desk: Desk, twice: Candidate) -> None:
+        desk.settlement.loss([twice], True, "exit code 13")
+        desk.settlement.outcomes([twice], [failed(twice.task, can_retry=True)])
+        (again,) = desk.waiting()
+        assert (again.deaths, again.losses, again.retries, again.is_suspect) == (1, 1, 1, True)
+
+    def test_errors_that_may_go_away_are_counted_over_both(self, desk: Desk, twice: Candidate) -> None:
+        runs, failures = desk.settlement.second_runs, 0
+        while not desk.book.tally.ended:
+            desk.settlement.outcomes([twice], [failed(twice.task, can_retry=True)])
+            failures += 1
+            if runs.may_begin([twice]):
+                runs.begin(0)
+            twice = next(iter(desk.waiting()), twice)
+        assert (failures, desk.book.tally.failed) == (4, 1)
+
+    def test_a_pair_kills_three_workers_at_most(self, desk: Desk, make_candidate: Maker) -> None:
+        """However many have it at a time."""
+        runs, candidate, deaths = desk.settlement.second_runs, make_candidate(0), 0
+        while not desk.book.tally.ended:
+            workers = 2 if runs.may_begin([candidate]) else 1
+            if workers == 2:
+                runs.begin(0)
+            for _ in range(workers):
+                desk.settlement.loss([candidate], True, "exit code 13")
+            deaths += workers
+            candidate = next(iter(desk.waiting()), candidate)
+        assert deaths == 3
+        assert desk.book.tally.error_counts == {"WorkerDied": 1}
+        record = desk.job.layout.failed_record(0, "p0")
+        assert decode_record(desk.store.objects[record], record)["attempts"] == 3
+
+    def test_an_unexpected_exception_waits_for_the_other_run(self, desk: Desk, twice: Candidate) -> None:
         desk.settlement.crash([twice], ZeroDivisionError("division by zero"))
         assert (desk.book.tally.ended, len(desk.backlog)) == (0, 0)
 

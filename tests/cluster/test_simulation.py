@@ -8,7 +8,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from simulated_cluster import Cluster, Plan
+from simulated_cluster import Cluster
+from simulation import Plan
 
 SMALL = Plan(workers=40, pairs=3000, deaths=0.01, failures=0.01, leaving_every=10.0)
 """About six minutes of 40 workers, of whom 30 die, 37 leave and 37 join."""
