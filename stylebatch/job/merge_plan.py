@@ -20,8 +20,8 @@ class MergeLimits:
     """Parts that must become one file on average, for merging to be worth reading and writing them."""
     group_rows: int = 8192
     """Rows of a row group, at most, unless a unit alone has more. A row group is in memory while it is
-    written, and what a file says of it, 0.07 MB, until the file ends, for a moment twice: with 8,192 rows both
-    together take the least for a million rows, 20 to 30 MB."""
+    written, and what a file says of it, 0.07 MB, until the file ends, for a moment twice. With 8,192 rows
+    both take about the same for a million rows."""
     group_bytes: int = 4 * 2**20
     """Bytes of the parts that become a row group, likewise."""
     group_memory: int = 16 * 2**20

@@ -185,7 +185,7 @@ class _Stager:
         """Compare a row group, which is read a unit at a time, with what it was made of."""
         ahead = next(written)
         for unit, table in zip(group.units, self._unit_tables(group), strict=True):
-            # Where a column ceases to have a dictionary, what is read ends before the unit does.
+            # Arrow cuts rows elsewhere where a column has more text than one of its arrays holds.
             while ahead.num_rows < table.num_rows and (more := next(written, None)) is not None:
                 ahead = pa.concat_tables([ahead, more])
             if not is_same(ahead.slice(0, table.num_rows), table):
