@@ -1,11 +1,13 @@
 """Writing merged files: each is made on this machine's disk, compared with its sources, and stored.
 
-Memory holds the rows of one row group.
+Memory holds the rows of one row group while a file is written, of one unit while it is compared, and what its
+footer says of each row group. Arrow's allocator is told to give back what it holds in reserve after each row
+group: it would hold several.
 """
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,13 @@ from stylebatch.objectstore import ObjectStore
 from stylebatch.quoting import reason
 from stylebatch.results import COMPRESSION, RESULT_SCHEMA, Results
 from stylebatch.results.generations import Generation, Holdings, MergedFile, look_at_results, spans
+
+PAGE_BYTES = 64 << 10
+"""Of a page, before compression: what is being written of a column is in memory."""
+DICTIONARY_BYTES = 128 << 10
+"""Of a column's distinct values in a row group; those of a column that has more stand one by one."""
+_UNIQUE = frozenset({"pair_id", "row", "image", "image_sha256"})
+"""Columns with another value in each row."""
 
 
 @dataclass(frozen=True)
@@ -118,24 +127,29 @@ class _Stager:
         """Store the files of a run of units, one after the other."""
         left = sum(group.size for group in run)
         draft: _Draft | None = None
-        for group in run:
-            table = self._rows(group)
+        for group, table in self._row_groups(run):
             if draft and (draft.ends(left, self._limits) or not draft.schema.equals(table.schema)):
                 yield self._store(draft)
                 draft = None
             draft = draft or _Draft(self._folder / "merged.parquet", table.schema)
             draft.add(group, table, self._output.unit_size)
             left -= group.size
+            del table  # before the next ones are read
+            pa.default_memory_pool().release_unused()
         if draft:
             yield self._store(draft)
 
-    def _rows(self, group: Group) -> pa.Table:
-        """The rows of a group's units, from where they stand now.
+    def _row_groups(self, run: Sequence[Group]) -> Iterator[tuple[Group, pa.Table]]:
+        """The groups of a run with their rows, from where they stand now."""
+        for group in run:
+            yield from in_pieces(group, self._unit_tables(group), self._limits.group_memory)
+
+    def _unit_tables(self, group: Group) -> Iterator[pa.Table]:
+        """The rows of each of a group's units, from where they stand now.
 
         Raises:
             JobError: A file is damaged, or does not hold the rows of its unit.
         """
-        tables = []
         for unit, table in zip(group.units, self._results.tables(units=group.units), strict=True):
             is_whole = table.schema.names[: len(RESULT_SCHEMA)] == RESULT_SCHEMA.names
             if not is_whole or table.column("row").to_pylist() != [*self._output.unit_rows(unit)]:
@@ -143,8 +157,7 @@ class _Stager:
                     f"{self._results.where(unit)} does not hold the rows of unit {unit} in the columns that "
                     "this version writes, so nothing was merged; put it back from a copy"
                 )
-            tables.append(table)
-        return pa.concat_tables(tables).unify_dictionaries()
+            yield table
 
     def _store(self, draft: "_Draft") -> MergedFile:
         """Store a file that is complete, and read it back."""
@@ -160,16 +173,53 @@ class _Stager:
 
     def _compare(self, draft: "_Draft") -> None:
         """Compare a file, read again, with what it was made of, read again."""
-        file = pq.ParquetFile(draft.path)
-        for number, group in enumerate(draft.groups):
-            if not is_same(file.read_row_group(number, use_threads=False), self._rows(group)):
+        with pq.ParquetFile(draft.path) as file:
+            if (file.num_row_groups, file.metadata.num_rows) != (len(draft.groups), draft.rows):
+                raise JobError(f"{draft.path} has rows that nobody wrote, or lacks some; run again")
+            for number, group in enumerate(draft.groups):
+                rows = file.iter_batches(self._output.unit_size, row_groups=[number], use_threads=False)
+                self._compare_group(map(pa.table, rows), group)
+                pa.default_memory_pool().release_unused()
+
+    def _compare_group(self, written: Iterator[pa.Table], group: Group) -> None:
+        """Compare a row group, which is read a unit at a time, with what it was made of."""
+        ahead = next(written)
+        for unit, table in zip(group.units, self._unit_tables(group), strict=True):
+            # Arrow cuts rows elsewhere where a column has more text than one of its arrays holds.
+            while ahead.num_rows < table.num_rows and (more := next(written, None)) is not None:
+                ahead = pa.concat_tables([ahead, more])
+            if not is_same(ahead.slice(0, table.num_rows), table):
                 raise JobError(
-                    f"the merged rows of units {group.units[0]} to {group.units[-1]} do not come back from "
-                    "Parquet as they are in their parts, so nothing was merged; run with --no-merge, and "
-                    "report this"
+                    f"the merged rows of unit {unit} do not come back from Parquet as they are in its part, "
+                    "so nothing was merged; run with --no-merge, and report this"
                 )
-        if file.num_row_groups != len(draft.groups):
-            raise JobError(f"{draft.path} has row groups that nobody wrote; run again")
+            ahead = ahead.slice(table.num_rows)
+
+
+def in_pieces(group: Group, tables: Iterable[pa.Table], most: int) -> Iterator[tuple[Group, pa.Table]]:
+    """A group as it was planned; in several, where its rows take too much memory.
+
+    Args:
+        group: Units that are to become a row group.
+        tables: The rows of each.
+        most: Bytes that the rows of a row group take in memory, unless one unit alone takes more.
+
+    Yields:
+        Groups, and the rows of each in one table.
+    """
+    size, taken = group.size // len(group.units), 0
+    held: dict[int, pa.Table] = {}
+    for unit, table in zip(group.units, tables, strict=True):
+        if held and taken + table.nbytes > most:
+            yield Group(tuple(held), size * len(held)), _joined(held.values())
+            held, taken = {}, 0
+        held[unit] = table
+        taken += table.nbytes
+    yield Group(tuple(held), size * len(held)), _joined(held.values())
+
+
+def _joined(tables: Iterable[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables).unify_dictionaries()
 
 
 def is_same(one: pa.Table, other: pa.Table) -> bool:
@@ -178,6 +228,26 @@ def is_same(one: pa.Table, other: pa.Table) -> bool:
         left.equals(right) or repr(left.to_pylist()) == repr(right.to_pylist())
         for left, right in zip(one.columns, other.columns, strict=True)
     )
+
+
+def repeating_columns(schema: pa.Schema) -> list[str]:
+    """The columns that are worth a dictionary, as paths within a Parquet file.
+
+    Not those that have another value in each row, nor numbers with a fraction, losses above all: for these a
+    dictionary takes more space in the file, and several times the values' own in memory.
+
+    Args:
+        schema: Of a table of results.
+    """
+    empty = pa.BufferOutputStream()
+    pq.ParquetWriter(empty, schema).close()
+    found = pq.ParquetFile(pa.BufferReader(empty.getvalue())).schema
+    leaves = [found.column(number) for number in range(len(found))]
+    return [
+        leaf.path
+        for leaf in leaves
+        if leaf.path not in _UNIQUE and leaf.physical_type not in ("FLOAT", "DOUBLE")
+    ]
 
 
 class _Draft:
@@ -195,7 +265,14 @@ class _Draft:
         self._tally = Tally()
         self._failed_units: set[int] = set()
         self._sink = pa.OSFile(str(path), "wb")
-        self._writer = pq.ParquetWriter(self._sink, schema, compression=COMPRESSION)
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            schema,
+            compression=COMPRESSION,
+            use_dictionary=repeating_columns(schema),
+            dictionary_pagesize_limit=DICTIONARY_BYTES,
+            data_page_size=PAGE_BYTES,
+        )
 
     def add(self, group: Group, table: pa.Table, unit_size: int) -> None:
         """One more row group."""
@@ -207,6 +284,11 @@ class _Draft:
             self._tally.count(row, is_new=False)
             self._failed_units.add(row["row"] // unit_size)
 
+    @property
+    def rows(self) -> int:
+        """How many it has."""
+        return self._tally.ended
+
     def ends(self, left: int, limits: MergeLimits) -> bool:
         """Whether it has enough, with so many bytes of parts still to come."""
         return ends_here(self._sink.tell(), sum(group.size for group in self.groups), left, limits)
@@ -215,6 +297,7 @@ class _Draft:
         """Write the footer."""
         self._writer.close()
         self._sink.close()
+        del self._writer  # which holds all that the footer says, beside the reader who compares
 
     def described(self, generation: int) -> MergedFile:
         """What is said of the file, which is closed."""
@@ -224,7 +307,7 @@ class _Draft:
         return MergedFile(
             name=merged_name(units[0].start, units[-1].stop - 1, generation),
             units=units,
-            rows=self._tally.ended,
+            rows=self.rows,
             size=self.path.stat().st_size,
             sha256=sha256,
             ok=self._tally.ok,
