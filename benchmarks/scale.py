@@ -1,4 +1,4 @@
-"""What the machinery around the synthesis can carry; the table in docs/scale.md.
+"""What the machinery around the synthesis can carry; the table in docs/benchmarks.md.
 
     python benchmarks/scale.py [ROW ...]
 
