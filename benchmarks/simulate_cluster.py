@@ -1,4 +1,4 @@
-"""A cluster of any size under a simulated clock, run by the real policy; rows of the table in docs/benchmarks.md.
+"""A cluster of any size under a simulated clock, run by the real policy: rows of docs/benchmarks.md.
 
     python benchmarks/simulate_cluster.py [ROW ...] [--workers N] [--pairs N] [--driver-ms MS]
 
