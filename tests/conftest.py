@@ -1,6 +1,7 @@
 """Fixtures for every test."""
 
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: one torch threa
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not make s3server importable
 
 from s3server import S3Server, running_s3_server, show_only_server
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that starts the suite in the background has it ignore Ctrl-C, and with it every program that the
+    # suite starts; tests press it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
