@@ -111,7 +111,8 @@ class Layout:
 
     def part_unit(self, uri: str) -> int | None:
         """The unit of a part's URI; None for anything else."""
-        return part_number(uri.removeprefix(self.results + "/"))
+        number = part_number(uri.removeprefix(self.results + "/"))
+        return number if number is not None and uri == self.part(number) else None
 
     def merged(self, name: str) -> str:
         """A merged file, where every reader finds it."""

@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 
 from s3server import S3Server, running_s3_server, show_only_server
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts the suite in the background has it ignore Ctrl-C, and with it every program that the
     # suite starts; tests press it.

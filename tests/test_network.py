@@ -141,6 +141,8 @@ def test_what_a_killed_test_left_is_removed(hosts: Hosts) -> None:
     other = Hosts(["gone"], killed.pid)
     other.make()
     left = subprocess.Popen([*other.within("gone"), "sleep", "600"])
+    while not other.processes("gone", b"sleep"):
+        time.sleep(0.05)  # before that it is not yet there
     remove_abandoned()
     assert namespaces_of(killed.pid) == []
     assert left.wait(10) == -signal.SIGKILL

@@ -58,4 +58,5 @@ class FeatureLayout:
 
     def part_unit(self, uri: str) -> int | None:
         """The number of a part's URI; None for anything else."""
-        return part_number(uri.removeprefix(self.results + "/"))
+        number = part_number(uri.removeprefix(self.results + "/"))
+        return number if number is not None and uri == self.part(number) else None
