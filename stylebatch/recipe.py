@@ -45,6 +45,14 @@ FILE_SUFFIXES: Mapping[str, str] = {"png": ".png", "jpeg": ".jpg", "tiff": ".tif
 """The suffix of a published file, by ``format``."""
 
 
+def usual_history(height: int, width: int) -> int:
+    """The curvature pairs that L-BFGS keeps of a picture of this size, in pixels, where ``history`` is None.
+
+    Twice as many where they cost next to nothing (docs/benchmarks.md, "Evaluations saved").
+    """
+    return 100 if height * width <= 128 * 128 else 50
+
+
 def _is_weights(value: str) -> bool:
     return value in WEIGHT_NAMES or _is_location(value)
 
@@ -144,8 +152,8 @@ class Recipe:
     """Adam's step in grey levels; ``lbfgs`` finds its own."""
     iterations: int = _field(500, rules.integer(0, 1_000_000))
     """The most evaluations (one forward and backward pass each) at each size. 0 publishes the start image."""
-    history: int = _field(50, rules.integer(1, 200))
-    """Curvature pairs that L-BFGS keeps."""
+    history: int | None = _field(None, rules.integer(1, 200))
+    """Curvature pairs that L-BFGS keeps. None: 100 at sizes up to 128 x 128 pixels, 50 at larger ones."""
     tolerance: float = _field(0.0, rules.number(0, 1))
     """Stop when 20 evaluations lower the loss by less than this fraction of it. 0: use every evaluation."""
     residual_tolerance: float = _field(0.0, rules.number(0, 1))
@@ -269,6 +277,10 @@ class Recipe:
         """Every field by name, lists in place of tuples: what JSON, YAML and Parquet hold."""
         values = ((name, getattr(self, name)) for name in FIELDS)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
+
+    def most_pairs(self, height: int, width: int) -> int:
+        """How many curvature pairs L-BFGS keeps of a picture of this size, in pixels."""
+        return min(self.history or usual_history(height, width), max(1, self.iterations))
 
     @property
     def deepest_layer(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 from stylebatch.errors import RecipeError
 from stylebatch.recipe import FIELDS, LAYERS, PRESETS, Recipe, check_field_names, field_rule, parse_fields
 
-GOLDEN_FINGERPRINT = "9307adbc9424db8fcef8b91f3b575ad0482700c716d82316db1b07055f8fb0b3"
+GOLDEN_FINGERPRINT = "84d54435570f0d00d524bb83bdd5c3f9750e4721649e9ed4c81ff18d9da3a1ee"
 """Of ``Recipe()``. It changes only when a field or a default does, and then every old job is another job."""
 
 PAPER_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -190,6 +190,21 @@ def test_the_ends_of_whole_number_ranges(name: str, low: int, high: int) -> None
     for value in (low - 1, high + 1):
         with pytest.raises(RecipeError, match=f"{name} is {value}; .* from {low} to {high}"):
             Recipe(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("fields", "height", "width", "pairs"),
+    [
+        ({}, 128, 128, 100),
+        ({}, 129, 128, 50),
+        ({"history": 7}, 64, 64, 7),
+        ({"history": 200}, 512, 384, 200),
+        ({"iterations": 60}, 64, 64, 60),
+        ({"iterations": 0}, 64, 64, 1),
+    ],
+)
+def test_the_length_of_the_history(fields: dict[str, int], height: int, width: int, pairs: int) -> None:
+    assert Recipe(**fields).most_pairs(height, width) == pairs
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("learning_rate", 1e-6, 255), ("tolerance", 0, 1)])

@@ -169,7 +169,11 @@ RECIPE_COLUMNS: Mapping[str, Column] = {
     "iterations": Column(
         "Evaluations allowed", "The most evaluations of loss and gradient at each size.", EVALUATIONS
     ),
-    "history": Column("L-BFGS history", "Curvature pairs that L-BFGS keeps.", "pairs"),
+    "history": Column(
+        "L-BFGS history",
+        "Curvature pairs that L-BFGS keeps; null: 100 at sizes up to 128 x 128 pixels, 50 at larger ones.",
+        "pairs",
+    ),
     "tolerance": Column(
         "Stopping tolerance",
         "The optimiser stops when 20 evaluations lower the loss by less than this fraction of it; 0: never.",

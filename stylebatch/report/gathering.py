@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stylebatch.recipe import FIELDS
+from stylebatch.recipe import FIELDS, usual_history
 
 MOST_VALUES = 10_000
 """Different values of a column that are counted; of numbers beyond, only the range is known."""
@@ -109,6 +109,8 @@ class Gathered:
         """α/β, where β is not 0."""
         self.seeds = Values()
         """Seeds that something was drawn from."""
+        self.histories = Values()
+        """Curvature pairs that L-BFGS kept at the final size."""
         self.adjusted_clipped = Values()
         """Shares of values that an adjusted appearance left out of range."""
         self.style_counts: Counter[int] = Counter()
@@ -151,3 +153,5 @@ class Gathered:
             self.balances.add(row["content_weight"] / row["style_weight"])
         if row["start"] in ("noise", "scrambled"):
             self.seeds.add(row["seed"])
+        if row["optimizer"] == "lbfgs":
+            self.histories.add(row["history"] or usual_history(row["height"], row["width"]))

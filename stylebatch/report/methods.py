@@ -5,7 +5,7 @@ hold: a column that it lacks is passed over.
 """
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from stylebatch.errors import WeightsError
 from stylebatch.recipe import START_NAMES, WEIGHT_NAMES
@@ -202,7 +202,7 @@ def _optimisation(found: Gathered) -> Iterator[str]:
             "size twice the side of the one before, but none with a side under 64 pixels."
         )
     yield (
-        f"The loss was minimised by {shared(columns['optimizer'], lambda name: _optimiser(name, columns))}, "
+        f"The loss was minimised by {shared(columns['optimizer'], lambda name: _optimiser(name, found))}, "
         f"with at most {spread(columns['iterations'])} evaluations of loss and gradient"
         f"{' at each size' if has_sizes else ''}; "
         f"{shared(columns['bounds'], lambda name: wording.BOUNDS.get(name, name))}."
@@ -223,11 +223,11 @@ def _start(start: str) -> str:
     return wording.STARTS[start] if start in START_NAMES else f"a given image ({_file(start)})"
 
 
-def _optimiser(name: str, columns: Mapping[str, Values]) -> str:
+def _optimiser(name: str, found: Gathered) -> str:
     if name == "adam":
-        return f"Adam (Kingma & Ba, 2015) with a step of {spread(columns['learning_rate'])} grey levels"
+        return f"Adam (Kingma & Ba, 2015) with a step of {spread(found.columns['learning_rate'])} grey levels"
     return (
-        f"L-BFGS (Liu & Nocedal, 1989) with a history of {spread(columns['history'])} pairs and a "
+        f"L-BFGS (Liu & Nocedal, 1989) with a history of {spread(found.histories)} pairs and a "
         "backtracking line search"
     )
 

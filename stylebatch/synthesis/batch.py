@@ -234,7 +234,7 @@ def _optimizer(recipe: Recipe, start: Tensor, shape: torch.Size) -> Optimizer:
     limits = (LOW, HIGH) if recipe.bounds == "hard" else None
     if recipe.optimizer == "adam":
         return Adam(start, recipe.learning_rate, limits)
-    return LBFGS(start, min(recipe.history, max(1, recipe.iterations)), ImageBands(shape), limits)
+    return LBFGS(start, recipe.most_pairs(*shape[1:]), ImageBands(shape), limits)
 
 
 def loss_change(curve: Sequence[float]) -> float:

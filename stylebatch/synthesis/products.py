@@ -88,10 +88,6 @@ def _suits_grouping(matrices: Tensor) -> bool:
     )
 
 
-def _operator(owner: Any, name: str) -> Any:
-    """One of torch's operators without a public name; None in a build that lacks it."""
-    return getattr(owner, name, None)
-
-
-_pack = _operator(torch._C._nn, "mkldnn_reorder_conv2d_weight")
-_convolve = _operator(torch.ops.mkldnn, "_convolution_pointwise")
+# Operators without a public name: None in a build of torch that lacks them.
+_pack: Any = getattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", None)
+_convolve: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)

@@ -45,7 +45,7 @@ def projected_bytes(recipe: Recipe, height: int, width: int, batch: int = 1) -> 
 
 def batch_bytes(recipe: Recipe, height: int, width: int, batch: int = 1) -> int:
     """What synthesizing a batch of this shape takes, in bytes."""
-    vectors = 3 * height * width * (_remembered_bytes(recipe) + BYTES * PIXEL_VECTORS)
+    vectors = 3 * height * width * (_remembered_bytes(recipe, height, width) + BYTES * PIXEL_VECTORS)
     on_the_way = _most_on_the_way(recipe, height, width)
     each = 2 * BYTES * _target_values(recipe, height, width) + vectors + on_the_way
     return round(SLACK * (batch * each + _winograd_bytes(recipe, height, width, batch)))
@@ -126,14 +126,14 @@ def _winograd_values(layer: str, height: int, width: int, batch: int, keeps_filt
 
 def state_bytes(recipe: Recipe, height: int, width: int) -> int:
     """What it takes to store where one image stands: its history, and a few vectors more."""
-    return 3 * height * width * (_remembered_bytes(recipe) + BYTES * STATE_VECTORS)
+    return 3 * height * width * (_remembered_bytes(recipe, height, width) + BYTES * STATE_VECTORS)
 
 
-def _remembered_bytes(recipe: Recipe) -> int:
+def _remembered_bytes(recipe: Recipe, height: int, width: int) -> int:
     """What the optimiser remembers of each image, in bytes for each pixel value."""
     if recipe.optimizer == "adam":
         return 2 * BYTES
-    return 2 * KEPT_BYTES * min(recipe.history, max(1, recipe.iterations))
+    return 2 * KEPT_BYTES * recipe.most_pairs(height, width)
 
 
 def measuring_bytes(layers: Iterable[str], height: int, width: int) -> int:

@@ -16,6 +16,7 @@ from inmemory import MemoryStore, picture_bytes
 from stylebatch.layout import Layout
 from stylebatch.pair import making, memory
 from stylebatch.pair.batch import BatchRunner
+from stylebatch.pair.memory import gigabytes
 from stylebatch.pairs import Pair
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.projection import batch_bytes, measuring_bytes
@@ -95,7 +96,8 @@ class TestABatch:
         assert scarce.batches == [2, 1, 1, 1, 1]
         row = outcome.row or {}
         assert row["error_type"] == "MemoryExceededError"
-        assert "this picture of 48 x 36 pixels needs about 0.0" in row["error"]
+        needed = gigabytes(batch_bytes(tasks[0].pair.recipe, 36, 48))
+        assert f"this picture of 48 x 36 pixels needs about {needed} (projected)" in row["error"]
         assert row["error"].endswith("use a smaller size")
         assert not outcome.can_retry
         assert not outcome.stops_job

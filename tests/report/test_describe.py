@@ -269,7 +269,7 @@ class TestMethods:
             "to the letter of the paper's equations 1 to 7 (`paper`)",
             "Stimuli are 64 x 48 pixels (width x height), made from 2 content images and 1 style image.",
             "started from uniform white noise, seeded with 0 to 9 (10 different values)",
-            "L-BFGS (Liu & Nocedal, 1989) with a history of 50 pairs",
+            "L-BFGS (Liu & Nocedal, 1989) with a history of 100 pairs",
             "at most 500 evaluations of loss and gradient; a penalty kept pixel values within 0 to 255",
             "400 to 409 evaluations were used. Optimisation ended because the evaluations allowed",
             "The loss of the published images was 100 to 109.",
