@@ -27,6 +27,14 @@ FIGURE3_RATIOS = (1e-5, 1e-4, 1e-3, 1e-2)
 """α/β, the columns of figure 3."""
 DEFAULT_RATIO = 1e-3
 """α/β of most of figure 2."""
+READY_STYLES: Mapping[str, float] = {
+    "hubble_deep_field.jpg": 1e-3,
+    "retina.jpg": 1e-3,
+    "coffee.png": 1e-3,
+    "ihc.png": 1e-4,
+    "gravel.png": 1e-4,
+}
+"""The styles of the ready figure 2 and α/β of each: as in the paper 1e-3 in B, C and D, 1e-4 in E and F."""
 FIGURE2_LABELS = "BCDEFGHIJKLMNOPQRSTUVWXYZ"
 """A is the photograph."""
 
@@ -265,9 +273,9 @@ def ready_figures(sources: str = SOURCES) -> dict[str, pa.Table]:
         sources: The folder of the photographs, as the manifests' URIs name it.
     """
     at = {name: join_uri(sources, name) for pair in DEMO_PAIRS for name in (pair.content, pair.style)}
-    styles = ("ihc.png", "hubble_deep_field.jpg", "gravel.png", "retina.jpg", "coffee.png")
+    styles = [at[name] for name in READY_STYLES]
     return {
         "figure1": figure1(at["chelsea.png"], at["ihc.png"]),
-        "figure2": figure2(at["astronaut.png"], [at[name] for name in styles]),
+        "figure2": figure2(at["astronaut.png"], styles, [*READY_STYLES.values()]),
         "figure3": figure3(at["coffee.png"], at["ihc.png"]),
     }
