@@ -29,7 +29,8 @@ TAKEN = 8
 def measure(side: int) -> str:
     """A row of the table: a square picture of this side."""
     recipe = Recipe(content_layers=[LAYER], size=side)
-    recipe = recipe.replace({"iterations": recipe.history + 2 + TAKEN})
+    pairs = recipe.most_pairs(side, side)
+    recipe = recipe.replace({"iterations": pairs + 2 + TAKEN})
     network = load_network(recipe, UriStore(), "cpu")
     targets = Targets(content_targets(network, photograph("astronaut", side), [LAYER], recipe.pooling), {})
     waits, encodings, sizes = [], [], []
@@ -38,7 +39,7 @@ def measure(side: int) -> str:
         started = time.perf_counter()
         (state,) = take_states()
         taken = time.perf_counter()
-        if state.evaluations > recipe.history + 1:
+        if state.evaluations > pairs + 1:
             data = encode_checkpoint(Checkpoint({}, state, 0.0))
             encodings.append(time.perf_counter() - taken)
             waits.append(taken - started)

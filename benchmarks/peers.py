@@ -56,6 +56,7 @@ class Racer:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_race, args=(theirs, build, arguments), daemon=True)
         self._process.start()
+        theirs.close()  # so that a process that ends early ends the wait for it, too
         self._pipe.recv()
 
     def lap(self) -> float:

@@ -47,7 +47,7 @@ def our_evaluation(content: Path, style: Path) -> Callable[[], object]:
     """A forward and backward pass and the optimiser's part."""
     problem = problem_of(read_pixels(content), read_pixels(style), GATYS)
     loss, shape = loss_gradient(problem), problem.start.shape
-    optimizer = LBFGS(as_rows(problem.start[None]), GATYS.history, ImageBands(shape))
+    optimizer = LBFGS(as_rows(problem.start[None]), GATYS.most_pairs(*shape[1:]), ImageBands(shape))
 
     def evaluate() -> None:
         losses, gradients = loss(as_images(optimizer.propose(), shape))
@@ -119,7 +119,7 @@ def batch_evaluation(size: int, folder: Path) -> Callable[[], object]:
     objective = batch_objective(problems, network.device)
     starts = torch.stack([problem.start for problem in problems])
     evaluate = LossGradient(network, objective.layers, GATYS.pooling, tuple(starts.shape))
-    optimizer = LBFGS(as_rows(starts), GATYS.history, ImageBands(starts.shape[1:]))
+    optimizer = LBFGS(as_rows(starts), GATYS.most_pairs(*starts.shape[2:]), ImageBands(starts.shape[1:]))
 
     def all_eight() -> None:
         for _ in range(BATCH // size):
@@ -168,7 +168,7 @@ def memory(folder: Path) -> str:
         picture = Image.fromarray(photograph(name, WIDTH).byte().permute(1, 2, 0).numpy())
         picture.resize((WIDTH, HEIGHT)).save(file)
     pq.write_table(pa.table({"content": [content.name], "style": [style.name]}), folder / "one.parquet")
-    recipe = GATYS.replace({"size": WIDTH, "iterations": GATYS.history + 5})
+    recipe = GATYS.replace({"size": WIDTH, "iterations": GATYS.most_pairs(HEIGHT, WIDTH) + 5})
     command = run_command(folder / "one.parquet", folder / "out", recipe)
     command += ["--checkpoint-seconds", "3600"]  # while one is stored, it is there twice
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -1,5 +1,6 @@
 """Make a pair again, exactly as a worker does, and compare what comes out; nothing is written."""
 
+import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,8 +15,16 @@ from stylebatch.layout import Layout
 from stylebatch.objectstore import ObjectStore, StoredObject
 from stylebatch.pair.batch import BatchRunner
 from stylebatch.pairs import Pair
+from stylebatch.quoting import shown
 from stylebatch.work import Task
 
+OF_THE_WAY = (
+    *("evaluations", "smaller_evaluations", "stop_reason", "loss_curve", "loss_change", "solver_loss"),
+    *("clipped_fraction", "adjusted_clipped_fraction"),
+)
+"""Columns that say how a picture came about; an array file does not say so inside."""
+WAY_TOLERANCE = 0.01
+"""How far their numbers may be apart, relative, where bytes are the same: the table tells no threads."""
 LOSS_TOLERANCE = 0.1
 """Of the loss: how far two syntheses of one recipe may be apart whose bytes differ (docs/conventions.md)."""
 
@@ -131,7 +140,7 @@ def make_again(own: BatchRunner, row: Mapping[str, Any], pair: Pair, unit: int, 
     if made.get("status") != "ok":
         return Remade(pair.pair_id, False, 0.0, reasons, f"made again, it fails: {made.get('error')}")
     if made["image_sha256"] == row["image_sha256"]:
-        return Remade(pair.pair_id, True, 0.0, reasons, None)
+        return Remade(pair.pair_id, True, 0.0, reasons, None if reasons else _way_problem(row, made))
     difference = _difference(row["loss"], made["loss"])
     problem = None
     if not difference <= LOSS_TOLERANCE:
@@ -140,6 +149,21 @@ def make_again(own: BatchRunner, row: Mapping[str, Any], pair: Pair, unit: int, 
             f"{difference:.2g} of it, which is more than {LOSS_TOLERANCE}"
         )
     return Remade(pair.pair_id, False, difference, reasons, problem)
+
+
+def _way_problem(row: Mapping[str, Any], made: Mapping[str, Any]) -> str | None:
+    """What the table says otherwise of how the same picture came about; None if nothing."""
+    wrong = [name for name in OF_THE_WAY if name in row and not _agrees(row[name], made[name])]
+    told = ", ".join(f"{name} is {shown(made[name])} and in the table {shown(row[name])}" for name in wrong)
+    return f"made again to the same bytes, its {told}" if wrong else None
+
+
+def _agrees(told: Any, made: Any) -> bool:
+    if isinstance(told, list | tuple) and isinstance(made, list | tuple):
+        return len(told) == len(made) and all(map(_agrees, told, made))
+    if isinstance(told, float) and isinstance(made, float):
+        return math.isclose(told, made, rel_tol=WAY_TOLERANCE) or (math.isnan(told) and math.isnan(made))
+    return bool(told == made)
 
 
 def _difference(told: float | None, made: float | None) -> float:

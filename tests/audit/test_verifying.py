@@ -23,6 +23,7 @@ from stylebatch.layout import Layout, image_sha256
 from stylebatch.output import unit_rows
 from stylebatch.pictures import read_provenance
 from stylebatch.pictures.encoding import encode, read_published
+from stylebatch.quoting import shown
 from stylebatch.recipe import Recipe
 from stylebatch.report.describe import describe
 from stylebatch.results import open_results
@@ -397,6 +398,30 @@ class TestMakingAgain:
         (problem,) = verified(store, VerifyOptions(resynthesize=1), output)[1]
         assert problem.startswith("lazy: made again, its loss is ")
         assert problem.endswith("which is more than 0.1")
+
+    @pytest.mark.parametrize(
+        ("column", "value"),
+        [
+            ("evaluations", 7),
+            ("stop_reason", "converged"),
+            ("loss_curve", [3.0, 2.0, 1.0]),
+            ("clipped_fraction", 0.5),
+        ],
+    )
+    def test_a_way_that_it_did_not_take(self, store: MemoryStore, column: str, value: object) -> None:
+        """Inside an array file nothing tells how it came about."""
+        edit_part(store, OUTPUT, 1, changed("array", **{column: value}))
+        assert problems_of(store) == []
+        (problem,) = problems_of(store, VerifyOptions(resynthesize=6))
+        assert problem.startswith(f"array: made again to the same bytes, its {column} is ")
+        assert problem.endswith(f" and in the table {shown(value)}")
+
+    def test_a_way_that_rounding_may_have_changed(self, store: MemoryStore) -> None:
+        curve = [loss * 1.001 for loss in row_of(store, "array")["loss_curve"]]
+        edit_part(store, OUTPUT, 1, changed("array", loss_curve=curve))
+        assert problems_of(store, VerifyOptions(resynthesize=6)) == []
+        edit_part(store, OUTPUT, 1, changed("array", evaluations=7, torch_version="1.0"))
+        assert problems_of(store, VerifyOptions(resynthesize=6)) == []
 
     def test_other_versions_are_said(self, store: MemoryStore) -> None:
         edit_part(store, OUTPUT, 1, lambda rows: [row.update(torch_version="1.0") for row in rows])

@@ -35,16 +35,16 @@ class TestPieces:
         ("pictures", "available", "sizes"),
         [
             (16, 10_000, [16]),
-            (4, 445, [4]),
-            (4, 440, [2, 2]),
+            (4, 534, [4]),
+            (4, 528, [2, 2]),
             (16, 600, [4, 4, 4, 4]),
-            (7, 350, [3, 2, 2]),
+            (7, 420, [3, 2, 2]),
             (3, 120, [1, 1, 1]),
             (3, 90, [1, 1, 1]),
             (1, 112, [1]),
             (1, 90, [1]),
-            (1, 84, []),
-            (5, 84, []),
+            (1, 79, []),
+            (5, 79, []),
             (5, 0, []),
             (5, None, [5]),
         ],
@@ -235,5 +235,6 @@ class TestRefusals:
 def test_a_worker_s_peak_is_projected_within_a_fifth(arguments: list[str]) -> None:
     program = Path(__file__).with_name("peak_memory.py")
     done = subprocess.run([sys.executable, program, *arguments], capture_output=True, check=True)
-    peak, projected = json.loads(done.stdout)
-    assert projected == pytest.approx(peak, rel=0.2)
+    told = json.loads(done.stdout)
+    assert told["projected"]["process"] == pytest.approx(told["measured"]["process"], rel=0.2)
+    assert told["measured"]["synthesis"] > CERTAIN_SHARE * told["projected"]["synthesis"]

@@ -116,7 +116,7 @@ class TestABatch:
         self, runner: BatchRunner, scarce: Scarce, tasks: list[Task]
     ) -> None:
         scarce.most = 2
-        scarce.foreseen = int(2.5 * batch_bytes(tasks[0].pair.recipe, 36, 48))
+        scarce.foreseen = int(2.9 * batch_bytes(tasks[0].pair.recipe, 36, 48))
         outcomes = runner.run(tasks)
         assert statuses(outcomes) == ["ok"] * 5
         assert scarce.batches == [2, 2, 1]
