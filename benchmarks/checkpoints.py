@@ -28,7 +28,7 @@ TAKEN = 8
 
 def measure(side: int) -> str:
     """A row of the table: a square picture of this side."""
-    recipe = Recipe(content_layers=[LAYER], size=side)
+    recipe = Recipe(content_layers=(LAYER,), size=side)
     pairs = recipe.most_pairs(side, side)
     recipe = recipe.replace({"iterations": pairs + 2 + TAKEN})
     network = load_network(recipe, UriStore(), "cpu")

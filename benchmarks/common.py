@@ -47,7 +47,7 @@ def problem_of(content: Tensor, style: Tensor, recipe: Recipe) -> Problem:
     start = {
         "content": lambda: content[0],
         "recoloured": lambda: recoloured(content[0], [style[0]]),
-        "noise": lambda: white_noise(*content.shape[2:], recipe.seed),
+        "noise": lambda: white_noise(content.shape[2], content.shape[3], recipe.seed),
     }[recipe.start]()
     targets = Targets(
         content_targets(network, content[0], recipe.content_layers, recipe.pooling),

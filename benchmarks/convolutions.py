@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -38,14 +39,12 @@ def channels_last(*shape: int) -> Tensor:
 @contextmanager
 def products_by_mkl() -> Iterator[None]:
     """Within the block, convolutions make their products with torch.bmm."""
-    rule = winograd.products_with
-    winograd.products_with = lambda matrices, rows=None: BatchedProducts(
-        matrices if rows is None else matrices.clone()
-    )
-    try:
+
+    def by_mkl(matrices: Tensor, rows: int | None = None) -> BatchedProducts:
+        return BatchedProducts(matrices if rows is None else matrices.clone())
+
+    with patch.object(winograd, "products_with", by_mkl):
         yield
-    finally:
-        winograd.products_with = rule
 
 
 def milliseconds(works: list[Callable[[], object]]) -> list[float]:

@@ -22,5 +22,6 @@ def solve(network: VGG19, names: tuple[str, str], longer_side: int, recipe: Reci
         content_targets(network, content, recipe.content_layers, recipe.pooling),
         style_targets(network, style, recipe.style_layers, recipe.pooling),
     )
-    start = content if recipe.start == "content" else white_noise(*content.shape[1:], recipe.seed)
+    _, height, width = content.shape
+    start = content if recipe.start == "content" else white_noise(height, width, recipe.seed)
     return synthesize(network, [Problem(recipe, targets, start)])[0]

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from stylebatch.recipe import Recipe
 from stylebatch.synthesis.families import bundled_weights
-from stylebatch.synthesis.losses import gram_matrix, loss_scales
-from stylebatch.synthesis.problems import white_noise
+from stylebatch.synthesis.gradients import LossGradient
+from stylebatch.synthesis.problems import Problem, batch_objective, white_noise
+from stylebatch.synthesis.targets import Targets, content_targets, style_targets
 from stylebatch.synthesis.vgg import VGG19
 from stylebatch.synthesis.weights import CONVOLUTIONS, Weights, read_weights
 
@@ -55,22 +56,18 @@ def normalised(weights: Weights) -> Weights:
 
 def gradient_lengths(network: VGG19, content: Tensor, style: Tensor) -> tuple[float, float]:
     """Lengths of the gradients of the content's and the style's part of the loss, at white noise."""
-    recipe = Recipe()
-    scales = loss_scales(recipe, SIZE, SIZE)
-    noise = white_noise(SIZE, SIZE, seed=0)[None].requires_grad_()
-    layers = [*recipe.content_layers, *recipe.style_layers]
-    found, of_content, of_style = (network.responses(image, layers) for image in (noise, content, style))
-    parts = (
-        sum(
-            scale * (found[layer] - of_content[layer]).square().sum()
-            for layer, scale in scales.content.items()
-        ),
-        sum(
-            scale * (gram_matrix(found[layer]) - gram_matrix(of_style[layer])).square().sum()
-            for layer, scale in scales.style.items()
-        ),
+    noise, usual = white_noise(SIZE, SIZE, seed=0), Recipe()
+    targets = Targets(
+        content_targets(network, content[0], usual.content_layers, usual.pooling),
+        style_targets(network, style[0], usual.style_layers, usual.pooling),
     )
-    first, second = (torch.autograd.grad(part, noise, retain_graph=True)[0].norm().item() for part in parts)
+    lengths = []
+    for other in ("style_weight", "content_weight"):
+        objective = batch_objective([Problem(usual.replace({other: 0.0}), targets, noise)], network.device)
+        evaluate = LossGradient(network, objective.layers, usual.pooling, (1, *noise.shape))
+        _, gradients = evaluate(noise[None], objective)
+        lengths.append(float(gradients.norm()))
+    first, second = lengths
     return first, second
 
 

@@ -75,7 +75,8 @@ def contour_directions(piece: np.ndarray) -> np.ndarray:
     """
     down, right = np.gradient(piece.mean(2))
     doubled = _smoothed(right**2 - down**2), _smoothed(2 * right * down)
-    return np.arctan2(doubled[1], doubled[0]) / 2 + np.pi / 2
+    angles: np.ndarray = np.arctan2(doubled[1], doubled[0]) / 2 + np.pi / 2
+    return angles
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
@@ -114,7 +115,8 @@ def _colour(values: np.ndarray) -> tuple[int, int, int]:
 def exposed(picture: np.ndarray, chance: np.random.Generator) -> np.ndarray:
     """A picture under another light and in other colours: a gamma for all, a gain for each channel."""
     gamma, gains = np.exp(chance.normal(0, 0.25)), np.exp(chance.normal(0, 0.15, 3))
-    return np.clip(255 * gains * (picture / 255) ** gamma, 0, 255)
+    changed: np.ndarray = np.clip(255 * gains * (picture / 255) ** gamma, 0, 255)
+    return changed
 
 
 def painted_set(

@@ -40,11 +40,11 @@ def plain_lbfgs(start: Tensor, loss: Callable[[Tensor], Tensor], evaluations: in
     def closure() -> Tensor:
         optimizer.zero_grad()
         value = loss(picture)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
     for _ in range(evaluations):
-        optimizer.step(closure)
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
     return picture.detach()
 
 
@@ -86,7 +86,7 @@ def _race(pipe: Connection, build: Build, arguments: tuple[object, ...]) -> None
 
 
 @contextmanager
-def racing(*racers: tuple[object, ...]) -> Iterator[list[Racer]]:
+def racing(*racers: tuple[Build, *tuple[object, ...]]) -> Iterator[list[Racer]]:
     """Processes for these (build, arguments...), each with memory and threads of its own."""
     started = [Racer(build, *arguments) for build, *arguments in racers]
     try:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from skimage import data
@@ -51,9 +52,8 @@ def two_threads() -> Iterator[None]:
 @contextmanager
 def no_winograd() -> Iterator[None]:
     """As if direct convolutions were always the faster ones."""
-    rule, convolutions.pays_winograd = convolutions.pays_winograd, lambda *_: False
-    yield
-    convolutions.pays_winograd = rule
+    with patch.object(convolutions, "pays_winograd", lambda *_: False):
+        yield
 
 
 @contextmanager
@@ -110,10 +110,10 @@ def main() -> int:
     worst = dict.fromkeys(WAYS, (0.0, 0.0))
     for content, style, fields in CASES:
         recipe = Recipe(size=size, iterations=60, **fields)
-        pictures = [None if name is None else getattr(data, name)() for name in (content, style)]
-        image = stylize(*pictures, recipe, weights=network).image
+        first, second = (None if name is None else getattr(data, name)() for name in (content, style))
+        image = stylize(first, second, recipe, weights=network).image
         loaded = size_sources(
-            recipe, source(content) if content else None, [source(style)] if style else [], None
+            recipe, source(content) if content else None, [source(style)] if style else [], {}
         )
         told = alone(network, loaded, image)
         for way, measure in WAYS.items():

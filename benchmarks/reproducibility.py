@@ -57,8 +57,8 @@ def main() -> None:
 
 def problem(content: str, style: str, recipe: Recipe) -> Problem:
     """A pair of square crops."""
-    pictures = (photograph(name, 2 * SIDE)[None, :, :SIDE, :SIDE] for name in (content, style))
-    return problem_of(*pictures, recipe)
+    first, second = (photograph(name, 2 * SIDE)[None, :, :SIDE, :SIDE] for name in (content, style))
+    return problem_of(first, second, recipe)
 
 
 def comparison(usual: list[Solution], other: list[Solution]) -> str:

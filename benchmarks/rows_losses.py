@@ -108,10 +108,10 @@ def plain_loss(problem: Problem) -> Callable[[Tensor], Tensor]:
 
         @staticmethod
         def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
-            (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
+            gradient: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
             return gradient * gradients[0]
 
-    return lambda picture: Loss.apply(picture)  # type: ignore[no-any-return]
+    return lambda picture: Loss.apply(picture)
 
 
 SECONDS_SIDE = 256

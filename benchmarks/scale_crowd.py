@@ -92,4 +92,4 @@ def mean_seconds(seconds: float, spread: float) -> float:
 
 def seat_workers(seats: int, output: str, seconds: float, spread: float) -> None:
     """Let the driver start such a fleet from now on."""
-    driver._make_fleet = lambda *_: Crowd(seats, output, seconds, spread)  # type: ignore[assignment]
+    driver._make_fleet = lambda *_: Crowd(seats, output, seconds, spread)

@@ -149,8 +149,8 @@ def main() -> int:
         compared.append((layer, differences(accuracies)))
     print("\n| layer | " + " | ".join(f"{one} - {other}" for one, other in COMPARED) + " |")
     print("|---|" + "---|" * len(COMPARED))
-    for layer, cells in compared:
-        print(f"| {layer} | {' | '.join(cells)} |")
+    for layer, each in compared:
+        print(f"| {layer} | {' | '.join(each)} |")
     return 0
 
 

@@ -28,14 +28,14 @@ def resident() -> float:
 
 
 def by_library() -> Counter[str]:
-    """Resident megabytes by the name of the file that they are of, or stand behind."""
+    """Resident kilobytes by the name of the file that they are of, or stand behind."""
     found: Counter[str] = Counter()
     owner = ""
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if mapping := MAPPING.match(line):
             owner = Path(mapping.group(1)).name or owner
         elif line.startswith("Rss:"):
-            found[owner] += int(line.split()[1]) * 1024 / 1e6
+            found[owner] += int(line.split()[1])
     return found
 
 
@@ -53,8 +53,8 @@ def main() -> int:
     network = load_network(Recipe(), UriStore(), deepest=Recipe().deepest_layer)
     print(f"the network up to {network.deepest}: {resident() - before:+.0f} MB")
     print("The largest, by library:")
-    for name, megabytes in libraries.most_common(MOST):
-        print(f"  {name}: {megabytes:.0f} MB")
+    for name, kilobytes in libraries.most_common(MOST):
+        print(f"  {name}: {kilobytes * 1024 / 1e6:.0f} MB")
     return 0
 
 
