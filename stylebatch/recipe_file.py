@@ -15,7 +15,7 @@ ALLOWED = "a recipe file is YAML text with lines of the form field: value, where
 
 
 def read_recipe_fields(store: ObjectStore, location: str) -> dict[str, Any]:
-    """The fields of a recipe file, as they are written; :func:`stylebatch.recipe.parse_fields` reads them.
+    """The fields of a recipe file as they are written, for :func:`stylebatch.recipe_text.parse_fields`.
 
     Args:
         store: Where the file is.

@@ -14,7 +14,7 @@ import stylebatch
 PACKAGE = Path(stylebatch.__file__).parent
 ROOT = "stylebatch"
 
-BASE = frozenset({"errors", "quoting", "recipe", "objectstore", "layout", "pairs"})
+BASE = frozenset({"errors", "quoting", "recipe", "recipe_text", "objectstore", "layout", "pairs"})
 CRAFTS = frozenset({"synthesis", "pictures", "storage", "manifest", "results"})
 USES = frozenset({"pair", "job", "design", "report"})
 
@@ -23,6 +23,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "rules": frozenset(),
     "quoting": frozenset(),
     "recipe": frozenset({"errors", "rules", "quoting"}),
+    "recipe_text": frozenset({"errors", "quoting", "recipe"}),
     "objectstore": frozenset({"errors", "quoting"}),
     "layout": frozenset({"errors", "objectstore"}),
     "pairs": frozenset({"errors", "objectstore", "recipe"}),

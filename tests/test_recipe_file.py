@@ -9,8 +9,9 @@ import pytest
 from inmemory import MemoryStore
 
 from stylebatch.errors import NotFoundError, RecipeError, StorageError
-from stylebatch.recipe import Recipe, parse_fields
+from stylebatch.recipe import Recipe
 from stylebatch.recipe_file import ALLOWED, MAX_RECIPE_BYTES, read_recipe_fields
+from stylebatch.recipe_text import parse_fields
 
 URI = "s3://bucket/recipe.yaml"
 

@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 from stylebatch.errors import RecipeError
-from stylebatch.recipe import Recipe, parse_fields
+from stylebatch.recipe import Recipe
+from stylebatch.recipe_text import parse_fields
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:

@@ -13,7 +13,8 @@ from stylebatch.errors import DesignError, RecipeError, StorageError
 from stylebatch.objectstore import resolve_uri
 from stylebatch.pairs import LOCATION_FIELDS
 from stylebatch.quoting import quoted
-from stylebatch.recipe import FIELDS, MOST_STYLES, SIZE_FIELDS, field_rule, parse_fields
+from stylebatch.recipe import FIELDS, MOST_STYLES, SIZE_FIELDS, field_rule
+from stylebatch.recipe_text import parse_fields
 
 SOURCES = ("content", "style")
 """What a pair is made of, besides its recipe."""

@@ -17,8 +17,9 @@ from inmemory import MemoryStore
 
 from stylebatch.errors import RecipeError
 from stylebatch.objectstore import MAX_URI_LENGTH
-from stylebatch.recipe import FIELDS, LONGEST_LOCATION, PRESETS, Recipe, field_rule, parse_fields
+from stylebatch.recipe import FIELDS, LONGEST_LOCATION, PRESETS, Recipe, field_rule
 from stylebatch.recipe_file import read_recipe_fields
+from stylebatch.recipe_text import parse_fields
 
 SECONDS = 1
 

@@ -21,7 +21,8 @@ from stylebatch.layout import Layout
 from stylebatch.pair import making
 from stylebatch.pair.batch import BatchRunner
 from stylebatch.pairs import Pair
-from stylebatch.recipe import Recipe, parse_fields
+from stylebatch.recipe import Recipe
+from stylebatch.recipe_text import parse_fields
 from stylebatch.synthesis.projection import batch_bytes, projected_bytes
 from stylebatch.work import Task
 
